@@ -1,0 +1,66 @@
+#include "base/fd.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int fd_open_file(const char *path, uint64_t *size, struct error *err)
+{
+    /* Non-blocking, so that a FIFO without a writer is refused rather than waited for. */
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return error_set_errno(err, -errno, "could not open '%s'", path);
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return error_set_errno(err, -errno, "could not look at '%s'", path);
+    if (!S_ISREG(st.st_mode))
+        return error_set(err, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL, "'%s' is not a regular file",
+                         path);
+    *size = (uint64_t)st.st_size;
+    return take_fd(&fd);
+}
+
+int fd_pread_full(int fd, void *buf, size_t len, uint64_t offset)
+{
+    uint8_t *to = buf;
+    while (len) {
+        ssize_t n = pread(fd, to, MIN(len, (size_t)1 << 30), (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -ENODATA;
+        to += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+int fd_write_full(int fd, const void *buf, size_t len)
+{
+    const uint8_t *from = buf;
+    while (len) {
+        ssize_t n = write(fd, from, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        from += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+int fd_set_nonblock(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    return 0;
+}

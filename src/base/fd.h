@@ -1,0 +1,27 @@
+/* Descriptors: reads and writes that do not stop half-way. */
+#ifndef HUSK_BASE_FD_H
+#define HUSK_BASE_FD_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/** fd_open_file() - open @path for reading, close-on-exec, and refuse anything but a regular file.
+ * @size: the file's size in bytes.
+ *
+ * Return: the descriptor, or -errno with @err filled ("could not open ...").
+ */
+int fd_open_file(const char *path, uint64_t *size, struct error *err);
+
+/** fd_pread_full() - exactly @len bytes from @offset. Returns 0, -ENODATA if the file ends before, or -errno. */
+int fd_pread_full(int fd, void *buf, size_t len, uint64_t offset);
+
+/** fd_write_full() - all of @len bytes. Returns 0 or -errno. */
+int fd_write_full(int fd, const void *buf, size_t len);
+
+/** fd_set_nonblock() - set O_NONBLOCK. Returns 0 or -errno. */
+int fd_set_nonblock(int fd);
+
+#endif

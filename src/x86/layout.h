@@ -1,0 +1,57 @@
+/*
+ * Where things are in the guest's physical address space and on its ports: Cloud Hypervisor's platform
+ * (host bridge 8086:0d57), so that its guests and firmware find what they expect.
+ */
+#ifndef HUSK_X86_LAYOUT_H
+#define HUSK_X86_LAYOUT_H
+
+#include "base/bytes.h"
+
+/* RAM below the hole ends here at most; what does not fit goes on at 4 GiB. */
+#define LAYOUT_LOW_RAM_LIMIT GIB(3)
+#define LAYOUT_HIGH_RAM_BASE GIB(4)
+
+#define LAYOUT_BOOT_GDT 0x500
+#define LAYOUT_PVH_START_INFO 0x6000
+#define LAYOUT_BOOT_PARAMS 0x7000
+#define LAYOUT_BOOT_STACK 0x8ff0
+#define LAYOUT_PAGE_TABLES 0x9000 /* PML4, PDPT, 4 PDs: 6 pages */
+#define LAYOUT_CMDLINE 0x20000
+#define LAYOUT_CMDLINE_MAX 0x10000
+
+#define LAYOUT_EBDA 0x9fc00 /* conventional memory ends here */
+#define LAYOUT_ACPI 0xa0000 /* RSDP first; the tables follow */
+#define LAYOUT_ACPI_MAX 0x50000
+#define LAYOUT_SMBIOS 0xf0000 /* entry point where Linux scans for it */
+#define LAYOUT_SMBIOS_MAX 0x10000
+#define LAYOUT_KERNEL MIB(1)
+
+#define LAYOUT_PCI_MMIO32 0xc0000000ull
+#define LAYOUT_PCI_MMIO32_LEN 0x28000000ull
+#define LAYOUT_ECAM 0xe8000000ull
+#define LAYOUT_ECAM_LEN MIB(256) /* bus 0 to 255 */
+#define LAYOUT_IOAPIC 0xfec00000ull
+#define LAYOUT_LAPIC 0xfee00000ull
+#define LAYOUT_KVM_TSS 0xfffbd000ull          /* three pages, Intel only */
+#define LAYOUT_KVM_IDENTITY_MAP 0xfffbc000ull /* one page, Intel only */
+
+#define LAYOUT_PORT_I8042 0x60 /* 0x60 and 0x64, 0x61 beside */
+#define LAYOUT_PORT_CMOS 0x70
+#define LAYOUT_PORT_DEBUG 0x80
+#define LAYOUT_PORT_SERIAL 0x3f8
+#define LAYOUT_PORT_SLEEP 0x600 /* ACPI sleep control; also reset */
+#define LAYOUT_PORT_PM_TIMER 0x608
+#define LAYOUT_PORT_GED 0x60c /* what the Generic Event Device's interrupt means */
+#define LAYOUT_PORT_PCI 0xcf8
+
+#define LAYOUT_GSI_SERIAL 4
+#define LAYOUT_GSI_GED 5
+#define LAYOUT_IOAPIC_PINS 24
+
+/* What is written to LAYOUT_PORT_SLEEP. */
+#define LAYOUT_SLEEP_S5 0x34 /* SLP_TYP 5, SLP_EN */
+#define LAYOUT_SLEEP_RESET 0x01
+
+#define LAYOUT_GED_POWER_BUTTON 0x01
+
+#endif

@@ -1,0 +1,77 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "launch/plan.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void runs_keep_their_order(void **state)
+{
+    (void)state;
+    struct plan plan = PLAN_INIT;
+    struct error err = ERROR_INIT;
+    for (uint64_t i = 0; i < 100; i++)
+        assert_int_equal(plan_add_bytes(&plan, (100 - i) * 0x1000, &i, sizeof(i), "page", &err), 0);
+    assert_int_equal(plan.n_runs, 100);
+    for (uint64_t i = 0; i < 100; i++) {
+        assert_int_equal(plan.runs[i].gpa, (100 - i) * 0x1000);
+        assert_memory_equal(plan.runs[i].bytes, &i, sizeof(i));
+    }
+    assert_int_equal(plan_check(&plan, 1 << 20, &err), 0);
+    plan_release(&plan);
+}
+
+static void unaligned_and_wrapping_runs_are_refused(void **state)
+{
+    (void)state;
+    struct plan plan = PLAN_INIT;
+    struct error err = ERROR_INIT;
+    assert_int_equal(plan_add_bytes(&plan, 0x1001, "x", 1, "kernel", &err), -EINVAL);
+    assert_string_equal(err.message, "kernel cannot be placed at 0x1001, length 0x1");
+    assert_int_equal(plan_add_bytes(&plan, UINT64_MAX - 0xfff, "x", 1, "kernel", &err), -EINVAL);
+    assert_int_equal(plan.n_runs, 0);
+    plan_release(&plan);
+}
+
+static void a_page_held_twice_names_both_owners(void **state)
+{
+    (void)state;
+    struct plan plan = PLAN_INIT;
+    struct error err = ERROR_INIT;
+    uint8_t two_pages[0x1001] = {0};
+    assert_int_equal(plan_add_bytes(&plan, 0x3000, "a", 1, "initramfs", &err), 0);
+    assert_int_equal(plan_add_bytes(&plan, 0x2000, two_pages, sizeof(two_pages), "kernel", &err),
+                     0);
+    assert_int_equal(plan_check(&plan, 1 << 20, &err), -EINVAL);
+    assert_non_null(strstr(err.message, "kernel"));
+    assert_non_null(strstr(err.message, "initramfs"));
+    assert_non_null(strstr(err.message, "overlap"));
+    plan_release(&plan);
+}
+
+static void a_run_above_the_limit_is_refused(void **state)
+{
+    (void)state;
+    struct plan plan = PLAN_INIT;
+    struct error err = ERROR_INIT;
+    assert_int_equal(plan_add_bytes(&plan, 0x10000, "a", 1, "kernel", &err), 0);
+    assert_int_equal(plan_check(&plan, 0x11000, &err), 0);
+    assert_int_equal(plan_check(&plan, 0x10fff, &err), -EINVAL);
+    plan_release(&plan);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(runs_keep_their_order),
+        cmocka_unit_test(unaligned_and_wrapping_runs_are_refused),
+        cmocka_unit_test(a_page_held_twice_names_both_owners),
+        cmocka_unit_test(a_run_above_the_limit_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
