@@ -100,6 +100,20 @@ int plan_add_file_range(struct plan *plan, uint64_t gpa, unsigned file, uint64_t
     return 0;
 }
 
+void plan_vcpu_reset(struct plan_vcpu *vcpu, uint32_t index)
+{
+    *vcpu = (struct plan_vcpu){
+        .index = index,
+        .rflags = 0x2,
+        .xcr0 = 0x1,
+        .pat = 0x0007040600070406,
+        .dr6 = 0xffff0ff0,
+        .dr7 = 0x400,
+        .fcw = 0x37f,
+        .mxcsr = 0x1f80,
+    };
+}
+
 int plan_add_vcpu(struct plan *plan, const struct plan_vcpu *vcpu, struct error *err)
 {
     struct plan_vcpu *vcpus = reallocarray(plan->vcpus, plan->n_vcpus + 1, sizeof(*vcpus));

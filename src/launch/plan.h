@@ -101,6 +101,11 @@ int plan_add_bytes(struct plan *plan, uint64_t gpa, const void *bytes, uint64_t 
 int plan_add_file_range(struct plan *plan, uint64_t gpa, unsigned file, uint64_t offset,
                         uint64_t len, const char *origin, struct error *err);
 
+/** plan_vcpu_reset() - what a processor holds after reset (AMD APM volume 2, 14.1.3), for callers to change.
+ * General registers, segments and control registers are 0 but for RFLAGS, XCR0, PAT, DR6, DR7, FCW and MXCSR.
+ */
+void plan_vcpu_reset(struct plan_vcpu *vcpu, uint32_t index);
+
 /** plan_add_vcpu() - append @vcpu. */
 int plan_add_vcpu(struct plan *plan, const struct plan_vcpu *vcpu, struct error *err);
 
