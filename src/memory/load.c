@@ -1,0 +1,41 @@
+#include "memory/load.h"
+
+#include "base/fd.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+static int load_run(const struct guest_memory *memory, const struct plan *plan,
+                    const struct plan_run *run, struct error *err)
+{
+    void *to = memory_ptr(memory, run->gpa, run->len);
+    if (!to)
+        return error_set(err, -EFAULT,
+                         "%s at 0x%" PRIx64 ", 0x%" PRIx64
+                         " bytes, lies outside of the guest's RAM",
+                         run->origin, run->gpa, run->len);
+    if (run->source == PLAN_SOURCE_BYTES) {
+        memcpy(to, run->bytes, run->len);
+        return 0;
+    }
+    if (run->source != PLAN_SOURCE_FILE)
+        return 0;
+    const struct plan_file *file = &plan->files[run->range.file];
+    int ret = fd_pread_full(file->fd, to, run->len, run->range.offset);
+    if (ret == -ENODATA)
+        return error_set(err, ret, "'%s' became shorter while it was read", file->path);
+    if (ret < 0)
+        return error_set_errno(err, ret, "could not read '%s'", file->path);
+    return 0;
+}
+
+int memory_load_plan(const struct guest_memory *memory, const struct plan *plan, struct error *err)
+{
+    for (size_t i = 0; i < plan->n_runs; i++) {
+        int ret = load_run(memory, plan, &plan->runs[i], err);
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}

@@ -1,0 +1,188 @@
+#include "memory/memory.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/units.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/memfd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* Prefaulting goes in steps, so that a signal is answered in between. */
+#define PREFAULT_STEP MIB(256)
+
+/** default_hugepage_size() - from /proc/meminfo; 0 if the kernel has no huge pages. */
+static uint64_t default_hugepage_size(void)
+{
+    _cleanup_fclose_ FILE *meminfo = fopen("/proc/meminfo", "re");
+    if (!meminfo)
+        return 0;
+    char line[128];
+    while (fgets(line, sizeof(line), meminfo)) {
+        uint64_t kib;
+        if (sscanf(line, "Hugepagesize: %" SCNu64 " kB", &kib) == 1)
+            return KIB(kib);
+    }
+    return 0;
+}
+
+/** free_hugepages() - how many pages of @size the kernel has left; -1 if it has none of that size. */
+static long free_hugepages(uint64_t size)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/free_hugepages",
+             size / 1024);
+    _cleanup_fclose_ FILE *file = fopen(path, "re");
+    long pages;
+    if (!file || fscanf(file, "%ld", &pages) != 1)
+        return -1;
+    return pages;
+}
+
+static int lacks_hugepages(uint64_t size, uint64_t page, int code, struct error *err)
+{
+    char page_text[UNITS_SIZE_TEXT];
+    units_format_size(page, page_text);
+    long left = free_hugepages(page);
+    if (left < 0)
+        error_set(err, code, "the kernel offers no huge pages of %s", page_text);
+    else
+        error_set(err, code, "%" PRIu64 " huge pages of %s are needed, %ld are free", size / page,
+                  page_text, left);
+    error_hint(err,
+               "set pages aside in /sys/kernel/mm/hugepages/hugepages-%" PRIu64
+               "kB/nr_hugepages, or leave hugepages=on out",
+               page / 1024);
+    return code;
+}
+
+static int create_memfd(const struct memory_params *params, uint64_t page, struct error *err)
+{
+    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    if (params->hugepages)
+        flags |= MFD_HUGETLB | (unsigned)__builtin_ctzll(page) << MFD_HUGE_SHIFT;
+    _cleanup_close_ int fd = memfd_create("husk-guest-ram", flags);
+    if (fd < 0 && params->hugepages)
+        return lacks_hugepages(params->size, page, -errno, err);
+    if (fd < 0)
+        return error_set_errno(err, -errno, "could not make a memfd for the guest's RAM");
+    if (ftruncate(fd, (off_t)params->size) < 0)
+        return error_set_errno(err, -errno, "could not give the guest's RAM 0x%" PRIx64 " bytes",
+                               params->size);
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return error_set_errno(err, -errno, "could not seal the guest's RAM");
+    return take_fd(&fd);
+}
+
+static int prefault(const struct guest_memory *memory, struct error *err)
+{
+    for (uint64_t done = 0; done < memory->size; done += PREFAULT_STEP) {
+        uint64_t len = MIN(PREFAULT_STEP, memory->size - done);
+        int ret;
+        do
+            ret = madvise(memory->base + done, len, MADV_POPULATE_WRITE);
+        while (ret < 0 && (errno == EINTR || errno == EAGAIN));
+        if (ret < 0) {
+            error_set_errno(err, -errno,
+                            "could not allocate the guest's RAM beyond %" PRIu64 " MiB",
+                            done >> 20);
+            return error_hint(err,
+                              "leave prefault=on out to allocate pages as the guest uses them");
+        }
+    }
+    return 0;
+}
+
+static void lay_out(struct guest_memory *memory, const struct memory_params *params)
+{
+    uint64_t low = MIN(params->low_size, params->size);
+    memory->regions[memory->n_regions++] = (struct memory_region){.gpa = 0, .len = low};
+    if (params->size > low)
+        memory->regions[memory->n_regions++] = (struct memory_region){
+            .gpa = params->high_gpa, .len = params->size - low, .offset = low};
+}
+
+int memory_create(struct guest_memory *memory, const struct memory_params *params,
+                  struct error *err)
+{
+    uint64_t page = PAGE_BYTES;
+    if (params->hugepages)
+        page = params->hugepage_size ? params->hugepage_size : default_hugepage_size();
+    if (page == 0)
+        return error_set(err, -ENOTSUP, "this kernel has no huge pages");
+    if (params->size == 0 || !is_aligned(params->size, page) ||
+        !is_aligned(params->low_size, page)) {
+        char text[UNITS_SIZE_TEXT];
+        return error_set(err, -EINVAL, "the guest's RAM must be a multiple of %s",
+                         units_format_size(page, text));
+    }
+
+    *memory = (struct guest_memory){.fd = -1, .size = params->size};
+    _cleanup_close_ int fd = create_memfd(params, page, err);
+    if (fd < 0)
+        return fd;
+    int flags = MAP_SHARED | (params->reserve ? 0 : MAP_NORESERVE);
+    void *base = mmap(NULL, params->size, PROT_READ | PROT_WRITE, flags, fd, 0);
+    if (base == MAP_FAILED) {
+        if (params->hugepages)
+            return lacks_hugepages(params->size, page, -errno, err);
+        return error_set_errno(err, -errno, "could not map the guest's RAM");
+    }
+    memory->base = base;
+    memory->fd = take_fd(&fd);
+    lay_out(memory, params);
+
+    /* A core dump of husk must not hold the guest's memory. */
+    madvise(base, params->size, MADV_DONTDUMP);
+    if (params->thp && !params->hugepages && madvise(base, params->size, MADV_HUGEPAGE) < 0)
+        log_debug("no transparent huge pages for the guest's RAM: %s", strerror(errno));
+    if (params->prefault) {
+        int ret = prefault(memory, err);
+        if (ret < 0) {
+            memory_destroy(memory);
+            return ret;
+        }
+    }
+    return 0;
+}
+
+void memory_destroy(struct guest_memory *memory)
+{
+    if (memory->base)
+        munmap(memory->base, memory->size);
+    cleanup_close(&memory->fd);
+    *memory = (struct guest_memory){.fd = -1};
+}
+
+void *memory_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
+{
+    for (unsigned i = 0; i < memory->n_regions; i++) {
+        const struct memory_region *region = &memory->regions[i];
+        if (gpa >= region->gpa && range_within(gpa - region->gpa, len, region->len))
+            return memory->base + region->offset + (gpa - region->gpa);
+    }
+    return NULL;
+}
+
+int memory_register(const struct guest_memory *memory, const struct kvm *kvm, int vm_fd,
+                    struct error *err)
+{
+    for (unsigned i = 0; i < memory->n_regions; i++) {
+        const struct memory_region *region = &memory->regions[i];
+        int ret = kvm_set_memory(kvm, vm_fd, i, region->gpa, region->len,
+                                 memory->base + region->offset, err);
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}

@@ -1,0 +1,57 @@
+/*
+ * The guest's RAM: one memfd, sealed so that no holder of a copy of its descriptor can shrink it under the others,
+ * mapped once, shown to the guest as one region below the hole under 4 GiB and one above.
+ */
+#ifndef HUSK_MEMORY_MEMORY_H
+#define HUSK_MEMORY_MEMORY_H
+
+#include "base/error.h"
+#include "kvm/kvm.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct memory_params {
+    uint64_t size;     /* bytes, a multiple of the page size in use */
+    uint64_t low_size; /* bytes of it that lie below the hole, from guest address 0 */
+    uint64_t high_gpa; /* where the rest begins */
+    bool hugepages;
+    uint64_t hugepage_size; /* bytes; 0 for the system's default */
+    bool thp;               /* ask for transparent huge pages */
+    bool prefault;          /* allocate everything now */
+    bool reserve;           /* hugepages: set them aside now, so that none is lacking later */
+};
+
+struct memory_region {
+    uint64_t gpa;
+    uint64_t len;
+    uint64_t offset; /* in the memfd and from @base */
+};
+
+#define MEMORY_REGIONS_MAX 2
+
+struct guest_memory {
+    int fd;
+    uint8_t *base; /* where the whole memfd is mapped */
+    uint64_t size;
+    struct memory_region regions[MEMORY_REGIONS_MAX];
+    unsigned n_regions;
+};
+
+/**
+ * memory_create() - make and map RAM; it reads as zeros.
+ *
+ * Return: 0; -EINVAL if the size is no multiple of the huge page size; -ENOMEM with what is lacking.
+ */
+int memory_create(struct guest_memory *memory, const struct memory_params *params,
+                  struct error *err);
+void memory_destroy(struct guest_memory *memory);
+
+/** memory_ptr() - where guest address @gpa is mapped; NULL unless all of @len bytes are RAM of one region. */
+void *memory_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
+
+/** memory_register() - one KVM slot a region, numbered from 0. */
+int memory_register(const struct guest_memory *memory, const struct kvm *kvm, int vm_fd,
+                    struct error *err);
+
+#endif
