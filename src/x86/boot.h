@@ -38,16 +38,19 @@ struct boot_params_in {
     const char *kernel;    /* path */
     const char *initramfs; /* path, NULL for none */
     const char *cmdline;   /* "" for none */
+    uint32_t vcpus;        /* present at start; all but number 0 wait for a SIPI */
     uint64_t ram_bytes;
     const struct buf *acpi;   /* tables to place at LAYOUT_ACPI, RSDP first; NULL for none */
     const struct buf *smbios; /* entry point and tables for LAYOUT_SMBIOS; NULL for none */
 };
 
 /**
- * boot_plan_kernel() - append to @plan the kernel, initramfs, command line, boot structures, tables and vCPU 0's state.
+ * boot_plan_kernel() - append to @plan the kernel, initramfs, command line, boot structures, tables and
+ * the state of each vCPU.
  *
  * Return: 0, or -errno with a sentence that names the file and what is wrong with it (-ENOEXEC: not a kernel that can
- * be booted; -E2BIG: does not fit the guest's RAM; -ENODATA: the file is shorter than its header says).
+ * be booted; -E2BIG: does not fit the guest's RAM or what the kernel takes; -ENODATA: the file is shorter than its
+ * header says, or empty).
  */
 int boot_plan_kernel(struct plan *plan, const struct boot_params_in *in, struct error *err);
 
