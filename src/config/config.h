@@ -68,15 +68,15 @@ struct console_config {
 };
 
 struct platform_config {
-    char *serial_number; /* SMBIOS strings; NULL if not given */
-    char *uuid;
-    struct string_list oem_strings;
-    char *system_manufacturer;
+    char *system_manufacturer; /* SMBIOS strings; NULL if not given */
     char *system_product_name;
     char *system_version;
+    char *system_serial_number;
+    char *system_uuid; /* 8-4-4-4-12 hexadecimal digits */
     char *system_sku_number;
     char *system_family;
     char *chassis_asset_tag;
+    struct string_list oem_strings;
 };
 
 struct event_monitor_config {
