@@ -1,0 +1,205 @@
+/*
+ * husk run, from a valid configuration to an exit status: what is opened once, the loop of lives between reboots, and
+ * the signals.
+ */
+#include "vmm/vmm.h"
+
+#include "api/event_monitor.h"
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "vmm/consoles.h"
+#include "vmm/machine.h"
+#include "vmm/placement.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+
+#define KVM_DEVICE "/dev/kvm"
+
+static const int handled_signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+struct vmm {
+    const struct vm_config *config;
+    struct kvm kvm;
+    struct loop *loop;
+    struct event_monitor *events;
+    struct consoles *consoles;
+    struct plan plan;
+    struct machine *machine; /* NULL between two lives */
+    int signal_fd;
+    int pressed; /* the signal that pressed the power button, 0 if none has */
+};
+
+/* How each way of stopping is told: exit status, event, and whether the log calls it an error. */
+static const struct ending {
+    enum vmm_exit status;
+    const char *event;
+    enum log_level level;
+} endings[] = {
+    [STOP_POWER_OFF] = {VMM_EXIT_POWER_OFF, "shutdown", LOG_INFO},
+    [STOP_RESET] = {VMM_EXIT_RESET, "reset", LOG_INFO},
+    [STOP_TRIPLE_FAULT] = {VMM_EXIT_TRIPLE_FAULT, "triple-fault", LOG_ERROR},
+    [STOP_INTERNAL_ERROR] = {VMM_EXIT_INTERNAL_ERROR, "internal-error", LOG_ERROR},
+    [STOP_FAIL_ENTRY] = {VMM_EXIT_FAIL_ENTRY, "fail-entry", LOG_ERROR},
+    [STOP_HOST_ERROR] = {VMM_EXIT_ERROR, "host-error", LOG_ERROR},
+    [STOP_SIGNAL] = {VMM_EXIT_SIGNAL, "killed", LOG_WARN},
+};
+
+/** on_signal() - the first one is the power button, a second one ends husk. */
+static void on_signal(void *ctx, uint32_t events)
+{
+    (void)events;
+    struct vmm *vmm = ctx;
+    struct signalfd_siginfo info;
+    if (read(vmm->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    int signal = (int)info.ssi_signo;
+    if (vmm->machine && !vmm->pressed) {
+        vmm->pressed = signal;
+        log_info("SIG%s: pressed the guest's power button; another signal ends husk",
+                 sigabbrev_np(signal));
+        event_emit(vmm->events, "vm", "power-button", "signal", sigabbrev_np(signal), NULL);
+        machine_power_button(vmm->machine);
+        return;
+    }
+    struct stop_reason reason = {.kind = STOP_SIGNAL, .signal = signal};
+    snprintf(reason.detail, sizeof(reason.detail), "ended by SIG%s", sigabbrev_np(signal));
+    if (vmm->machine)
+        machine_stop(vmm->machine, &reason);
+    else
+        loop_stop(vmm->loop, 0);
+}
+
+static int watch_signals(struct vmm *vmm, struct error *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_SIZE(handled_signals); i++)
+        sigaddset(&set, handled_signals[i]);
+    int code = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    vmm->signal_fd = code ? -1 : signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (vmm->signal_fd < 0 || !loop_add(vmm->loop, vmm->signal_fd, EPOLLIN, on_signal, vmm))
+        return error_set_errno(err, code ? -code : -errno, "could not set up signals");
+    /* A closed console or event reader is an error of that write, not the end of the guest. */
+    signal(SIGPIPE, SIG_IGN);
+    return 0;
+}
+
+/** report() - log and event for the end of one life. */
+static void report(struct vmm *vmm, const struct stop_reason *reason)
+{
+    const struct ending *ending = &endings[reason->kind];
+    char vcpu[16];
+    snprintf(vcpu, sizeof(vcpu), "%" PRIu32, reason->vcpu);
+    log_message(ending->level, "%s", reason->detail);
+    event_emit(vmm->events, "vm", ending->event, "reason", reason->detail, "vcpu", vcpu, NULL);
+}
+
+/** live() - one life of the guest: make the machine, run it, take it down. */
+static int live(struct vmm *vmm, bool again, struct stop_reason *reason, struct error *err)
+{
+    struct machine_env env = {
+        .config = vmm->config,
+        .kvm = &vmm->kvm,
+        .loop = vmm->loop,
+        .events = vmm->events,
+        .consoles = vmm->consoles,
+    };
+    event_emit(vmm->events, "vm", again ? "rebooting" : "booting", NULL);
+    vmm->machine = machine_create(&env, &vmm->plan, err);
+    if (!vmm->machine)
+        return err->code;
+    int ret = machine_start(vmm->machine, err);
+    if (ret == 0) {
+        event_emit(vmm->events, "vm", again ? "rebooted" : "booted", NULL);
+        ret = loop_run(vmm->loop);
+        if (ret < 0) {
+            error_set_errno(err, ret, "the event loop failed");
+            machine_stop(vmm->machine, &(struct stop_reason){.kind = STOP_HOST_ERROR});
+        }
+    }
+    *reason = machine_join(vmm->machine);
+    machine_destroy(vmm->machine);
+    vmm->machine = NULL;
+    return ret;
+}
+
+/** wait_for_signal() - --no-shutdown: the guest is off, husk stays until it is told to go. */
+static void wait_for_signal(struct vmm *vmm)
+{
+    log_info("the guest is off; husk stays because of --no-shutdown until a signal ends it");
+    loop_run(vmm->loop);
+}
+
+static int run_lives(struct vmm *vmm, struct error *err)
+{
+    for (bool again = false;; again = true) {
+        struct stop_reason reason;
+        int ret = live(vmm, again, &reason, err);
+        if (ret < 0)
+            return ret;
+        report(vmm, &reason);
+        if (reason.kind == STOP_RESET && !vmm->config->no_reboot) {
+            /* The button was pressed for the life that ended; the next one can be asked anew. */
+            vmm->pressed = 0;
+            continue;
+        }
+        if (reason.kind == STOP_POWER_OFF && vmm->config->no_shutdown)
+            wait_for_signal(vmm);
+        int status = (int)endings[reason.kind].status;
+        return reason.kind == STOP_SIGNAL ? status + reason.signal : status;
+    }
+}
+
+static int set_up(struct vmm *vmm, struct error *err)
+{
+    const struct vm_config *config = vmm->config;
+    vmm->events = event_monitor_open(config->event_monitor.path, config->event_monitor.fd, err);
+    if (!vmm->events)
+        return err->code;
+    event_emit(vmm->events, "vmm", "starting", NULL);
+    vmm->loop = loop_new();
+    if (!vmm->loop)
+        return error_set_errno(err, -errno, "could not make the event loop");
+
+    int ret = machine_plan(&vmm->plan, config, err);
+    if (ret == 0)
+        ret = kvm_open(&vmm->kvm, KVM_DEVICE, err);
+    if (ret == 0)
+        ret = placement_apply_process(config->cpus.core_scheduling, err);
+    if (ret == 0)
+        ret = vcpu_threads_init(err);
+    if (ret == 0)
+        ret = watch_signals(vmm, err);
+    if (ret < 0)
+        return ret;
+    vmm->consoles = consoles_open(config, vmm->loop, err);
+    return vmm->consoles ? 0 : err->code;
+}
+
+int vmm_run(const struct vm_config *config, struct error *err)
+{
+    struct vmm vmm = {.config = config, .signal_fd = -1, .kvm = {.fd = -1}};
+    int ret = set_up(&vmm, err);
+    if (ret == 0)
+        ret = run_lives(&vmm, err);
+
+    char status[16];
+    snprintf(status, sizeof(status), "%d", ret < 0 ? VMM_EXIT_ERROR : ret);
+    event_emit(vmm.events, "vmm", "shutdown", "status", status, NULL);
+    consoles_close(vmm.consoles);
+    plan_release(&vmm.plan);
+    kvm_close(&vmm.kvm);
+    loop_free(vmm.loop);
+    event_monitor_close(vmm.events);
+    cleanup_close(&vmm.signal_fd);
+    return ret;
+}

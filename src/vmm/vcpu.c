@@ -1,0 +1,216 @@
+/*
+ * A vCPU thread enters the guest, hands each exit to the device that answers, and enters again. It is stopped by a
+ * signal whose handler does nothing: immediate_exit, set before, makes KVM_RUN return even if the signal came too early
+ * to interrupt it.
+ */
+#include "vmm/vcpu.h"
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "vmm/placement.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#define KICK_SIGNAL SIGRTMIN
+
+static void on_kick(int signal)
+{
+    (void)signal;
+}
+
+int vcpu_threads_init(struct error *err)
+{
+    struct sigaction action = {.sa_handler = on_kick};
+    if (sigaction(KICK_SIGNAL, &action, NULL) < 0)
+        return error_set_errno(err, -errno, "could not set up the signal that stops vCPUs");
+    return 0;
+}
+
+static void stop_with(struct vcpu *vcpu, enum stop_kind kind, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void stop_with(struct vcpu *vcpu, enum stop_kind kind, const char *fmt, ...)
+{
+    struct stop_reason reason = {.kind = kind, .vcpu = vcpu->index};
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(reason.detail, sizeof(reason.detail), fmt, args);
+    va_end(args);
+    vcpu->context->stop(vcpu->context->ctx, &reason);
+}
+
+/** handle_port() - a port access; string instructions hand over @count of them at once. */
+static void handle_port(struct vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->kvm.run;
+    uint8_t *data = (uint8_t *)run + run->io.data_offset;
+    unsigned size = run->io.size;
+    for (uint32_t i = 0; i < run->io.count; i++, data += size) {
+        if (run->io.direction == KVM_EXIT_IO_OUT)
+            bus_write(vcpu->context->ports, run->io.port, data, size);
+        else
+            bus_read(vcpu->context->ports, run->io.port, data, size);
+    }
+}
+
+static void handle_mmio(struct vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->kvm.run;
+    unsigned len = MIN(run->mmio.len, (uint32_t)sizeof(run->mmio.data));
+    if (run->mmio.is_write)
+        bus_write(vcpu->context->mmio, run->mmio.phys_addr, run->mmio.data, len);
+    else
+        bus_read(vcpu->context->mmio, run->mmio.phys_addr, run->mmio.data, len);
+}
+
+/** handle_internal_error() - KVM cannot go on: say where, and which instruction it could not emulate. */
+static void handle_internal_error(struct vcpu *vcpu)
+{
+    const struct kvm_run *run = vcpu->kvm.run;
+    char code[3 * 15 + 32] = "";
+    if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION && run->internal.ndata >= 2 &&
+        (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
+        unsigned n = MIN(run->emulation_failure.insn_size,
+                         (unsigned)sizeof(run->emulation_failure.insn_bytes));
+        size_t used = (size_t)snprintf(code, sizeof(code), ", instruction");
+        for (unsigned i = 0; i < n; i++)
+            used += (size_t)snprintf(code + used, sizeof(code) - used, " %02x",
+                                     run->emulation_failure.insn_bytes[i]);
+    }
+    static const char *const names[] = {"", "emulation", "simultaneous exceptions",
+                                        "event delivery", "unexpected exit reason"};
+    uint32_t suberror = run->internal.suberror;
+    stop_with(vcpu, STOP_INTERNAL_ERROR, "KVM internal error %u (%s) on vCPU %u at 0x%" PRIx64 "%s",
+              suberror, suberror < ARRAY_SIZE(names) ? names[suberror] : "unknown", vcpu->index,
+              kvm_vcpu_rip(&vcpu->kvm), code);
+}
+
+static void handle_system_event(struct vcpu *vcpu)
+{
+    uint32_t type = vcpu->kvm.run->system_event.type;
+    if (type == KVM_SYSTEM_EVENT_SHUTDOWN)
+        stop_with(vcpu, STOP_POWER_OFF, "the guest switched itself off");
+    else if (type == KVM_SYSTEM_EVENT_RESET)
+        stop_with(vcpu, STOP_RESET, "the guest asked for a reset");
+    else
+        stop_with(vcpu, STOP_INTERNAL_ERROR, "KVM reported system event %u on vCPU %u", type,
+                  vcpu->index);
+}
+
+/** handle_exit() - answer one exit of the guest. */
+static void handle_exit(struct vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->kvm.run;
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+        handle_port(vcpu);
+        break;
+    case KVM_EXIT_MMIO:
+        handle_mmio(vcpu);
+        break;
+    case KVM_EXIT_IOAPIC_EOI:
+        vcpu->context->eoi(vcpu->context->ctx, run->eoi.vector);
+        break;
+    case KVM_EXIT_INTR:
+        break;
+    case KVM_EXIT_SHUTDOWN:
+        stop_with(vcpu, STOP_TRIPLE_FAULT, "the guest took a triple fault on vCPU %u", vcpu->index);
+        break;
+    case KVM_EXIT_FAIL_ENTRY:
+        stop_with(vcpu, STOP_FAIL_ENTRY,
+                  "the processor refused to enter the guest on vCPU %u (hardware reason 0x%llx)",
+                  vcpu->index, (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+        break;
+    case KVM_EXIT_INTERNAL_ERROR:
+        handle_internal_error(vcpu);
+        break;
+    case KVM_EXIT_SYSTEM_EVENT:
+        handle_system_event(vcpu);
+        break;
+    default:
+        stop_with(vcpu, STOP_INTERNAL_ERROR,
+                  "KVM stopped vCPU %u at 0x%" PRIx64 " for reason %u, which husk does not know",
+                  vcpu->index, kvm_vcpu_rip(&vcpu->kvm), run->exit_reason);
+        break;
+    }
+}
+
+static void run_guest(struct vcpu *vcpu)
+{
+    while (!atomic_load_explicit(&vcpu->context->stopped, memory_order_acquire)) {
+        if (ioctl(vcpu->kvm.fd, KVM_RUN, 0) == 0) {
+            handle_exit(vcpu);
+        } else if (errno != EINTR && errno != EAGAIN) {
+            int code = errno;
+            stop_with(vcpu, STOP_HOST_ERROR, "KVM_RUN of vCPU %u failed at 0x%" PRIx64 ": %s%s",
+                      vcpu->index, kvm_vcpu_rip(&vcpu->kvm), strerror(code),
+                      code == EFAULT ? "; the host may have no memory left for the guest's RAM"
+                                     : "");
+            return;
+        }
+    }
+}
+
+/* What a thread tells the one that starts it. */
+struct start {
+    struct vcpu *vcpu;
+    sem_t placed;
+    struct error err;
+};
+
+static void *vcpu_main(void *arg)
+{
+    struct start *start = arg;
+    struct vcpu *vcpu = start->vcpu;
+    char name[16];
+    snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+    pthread_setname_np(pthread_self(), name);
+    int ret = placement_apply(vcpu->index, vcpu->affinity, vcpu->core_scheduling, &start->err);
+    sem_post(&start->placed); /* @start is gone from here on */
+    if (ret == 0)
+        run_guest(vcpu);
+    return NULL;
+}
+
+int vcpu_thread_start(struct vcpu *vcpu, struct error *err)
+{
+    struct start start = {.vcpu = vcpu};
+    sem_init(&start.placed, 0, 0);
+    int code = pthread_create(&vcpu->thread, NULL, vcpu_main, &start);
+    if (code != 0) {
+        sem_destroy(&start.placed);
+        return error_set_errno(err, -code, "could not make the thread of vCPU %u", vcpu->index);
+    }
+    vcpu->started = true;
+    while (sem_wait(&start.placed) < 0 && errno == EINTR)
+        ;
+    sem_destroy(&start.placed);
+    if (start.err.code != 0) {
+        *err = start.err;
+        return err->code;
+    }
+    return 0;
+}
+
+void vcpu_thread_kick(struct vcpu *vcpu)
+{
+    if (!vcpu->started)
+        return;
+    __atomic_store_n(&vcpu->kvm.run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    pthread_kill(vcpu->thread, KICK_SIGNAL);
+}
+
+void vcpu_thread_join(struct vcpu *vcpu)
+{
+    if (!vcpu->started)
+        return;
+    pthread_join(vcpu->thread, NULL);
+    vcpu->started = false;
+}
