@@ -38,6 +38,11 @@ int kvm_create_vm(const struct kvm *kvm, unsigned long type, struct error *err);
 int kvm_set_memory(const struct kvm *kvm, int vm_fd, uint32_t slot, uint64_t gpa, uint64_t len,
                    void *hva, struct error *err);
 
+/** kvm_set_identity_map() - pages that Intel processors need for real mode: one at @identity_map, three at @tss.
+ * Both below 4 GiB, where the guest has no RAM; without meaning on AMD. Before the first vCPU.
+ */
+int kvm_set_identity_map(int vm_fd, uint64_t identity_map, uint64_t tss, struct error *err);
+
 /** kvm_split_irqchip() - local APICs in KVM, the IOAPIC's @pins in husk. Before the first vCPU. */
 int kvm_split_irqchip(int vm_fd, unsigned pins, struct error *err);
 

@@ -32,6 +32,14 @@ int kvm_set_memory(const struct kvm *kvm, int vm_fd, uint32_t slot, uint64_t gpa
     return 0;
 }
 
+int kvm_set_identity_map(int vm_fd, uint64_t identity_map, uint64_t tss, struct error *err)
+{
+    if (ioctl(vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
+        ioctl(vm_fd, KVM_SET_TSS_ADDR, (unsigned long)tss) < 0)
+        return error_set_errno(err, -errno, "KVM refused the place of its real-mode pages");
+    return 0;
+}
+
 int kvm_split_irqchip(int vm_fd, unsigned pins, struct error *err)
 {
     struct kvm_enable_cap cap = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {pins}};

@@ -1,0 +1,245 @@
+#include "vmm/machine.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "devices/bus.h"
+#include "memory/load.h"
+#include "memory/memory.h"
+#include "vmm/machine_layout.h"
+#include "vmm/platform.h"
+#include "x86/boot.h"
+#include "x86/cpuid.h"
+#include "x86/layout.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct machine {
+    const struct machine_env *env;
+    int vm_fd;
+    struct guest_memory memory;
+    struct kvm_routes *routes;
+    struct bus *ports;
+    struct bus *mmio;
+    struct platform *platform;
+    struct vcpu_context context;
+    struct vcpu *vcpus;
+    uint32_t n_vcpus;
+    pthread_mutex_t lock; /* guards @reason */
+    struct stop_reason reason;
+};
+
+static void stop_from_vcpu(void *ctx, const struct stop_reason *reason)
+{
+    machine_stop(ctx, reason);
+}
+
+static void eoi_from_vcpu(void *ctx, uint8_t vector)
+{
+    struct machine *machine = ctx;
+    platform_eoi(machine->platform, vector);
+}
+
+void machine_stop(struct machine *machine, const struct stop_reason *reason)
+{
+    pthread_mutex_lock(&machine->lock);
+    bool first = machine->reason.kind == STOP_NONE;
+    if (first)
+        machine->reason = *reason;
+    pthread_mutex_unlock(&machine->lock);
+    if (first) {
+        atomic_store_explicit(&machine->context.stopped, true, memory_order_release);
+        loop_stop(machine->env->loop, 0);
+    }
+}
+
+static int create_memory(struct machine *machine, const struct plan *plan, struct error *err)
+{
+    const struct memory_config *config = &machine->env->config->memory;
+    struct memory_params params = {
+        .size = config->size,
+        .low_size = layout_low_ram(config->size),
+        .high_gpa = LAYOUT_HIGH_RAM_BASE,
+        .hugepages = config->hugepages,
+        .hugepage_size = config->hugepage_size,
+        .thp = config->thp,
+        .prefault = config->prefault,
+        .reserve = config->reserve,
+    };
+    int ret = memory_create(&machine->memory, &params, err);
+    if (ret == 0)
+        ret = memory_register(&machine->memory, machine->env->kvm, machine->vm_fd, err);
+    if (ret == 0)
+        ret = memory_load_plan(&machine->memory, plan, err);
+    return ret;
+}
+
+static int create_vm(struct machine *machine, struct error *err)
+{
+    const struct kvm *kvm = machine->env->kvm;
+    machine->vm_fd = kvm_create_vm(kvm, 0, err);
+    if (machine->vm_fd < 0)
+        return machine->vm_fd;
+    int ret = kvm_set_identity_map(machine->vm_fd, LAYOUT_KVM_IDENTITY_MAP, LAYOUT_KVM_TSS, err);
+    if (ret == 0)
+        ret = kvm_split_irqchip(machine->vm_fd, LAYOUT_IOAPIC_PINS, err);
+    machine->routes = kvm_routes_new(machine->vm_fd, LAYOUT_IOAPIC_PINS);
+    if (ret == 0 && !machine->routes)
+        ret = error_set(err, -ENOMEM, "out of memory for interrupt routes");
+    return ret;
+}
+
+static int create_platform(struct machine *machine, struct error *err)
+{
+    machine->ports = bus_new("port");
+    machine->mmio = bus_new("MMIO");
+    if (!machine->ports || !machine->mmio)
+        return error_set(err, -ENOMEM, "out of memory for the buses");
+    struct platform_in in = {
+        .config = machine->env->config,
+        .machine = machine,
+        .events = machine->env->events,
+        .consoles = machine->env->consoles,
+        .routes = machine->routes,
+        .vm_fd = machine->vm_fd,
+        .ports = machine->ports,
+        .mmio = machine->mmio,
+    };
+    machine->platform = platform_create(&in, err);
+    return machine->platform ? 0 : err->code;
+}
+
+static const struct cpu_affinity *affinity_of(const struct cpus_config *cpus, uint32_t vcpu)
+{
+    for (size_t i = 0; i < cpus->n_affinity; i++)
+        if (cpus->affinity[i].vcpu == vcpu)
+            return &cpus->affinity[i];
+    return NULL;
+}
+
+static int create_vcpu(struct machine *machine, struct kvm_cpuid2 *cpuid,
+                       const struct cpu_layout *layout, const struct plan_vcpu *state,
+                       struct error *err)
+{
+    const struct cpus_config *cpus = &machine->env->config->cpus;
+    uint32_t index = state->index;
+    uint32_t apic_id = cpu_apic_id(layout, index);
+    struct vcpu *vcpu = &machine->vcpus[index];
+    *vcpu = (struct vcpu){
+        .kvm.fd = -1,
+        .index = index,
+        .context = &machine->context,
+        .affinity = affinity_of(cpus, index),
+        .core_scheduling = cpus->core_scheduling,
+    };
+    int ret = kvm_vcpu_create(machine->env->kvm, machine->vm_fd, apic_id, &vcpu->kvm, err);
+    if (ret < 0)
+        return ret;
+    machine->n_vcpus++;
+    cpuid_personalize(cpuid, layout, apic_id);
+    ret = cpuid_set(&vcpu->kvm, cpuid, index, err);
+    if (ret == 0)
+        ret = msr_set_boot(&vcpu->kvm, index, err);
+    /* A processor that waits for a SIPI is in reset: KVM has it so already. */
+    if (ret == 0 && !state->waits_for_sipi)
+        ret = kvm_vcpu_set_state(&vcpu->kvm, state, err);
+    return ret;
+}
+
+static int create_vcpus(struct machine *machine, const struct plan *plan, struct error *err)
+{
+    const struct kvm *kvm = machine->env->kvm;
+    if (plan->n_vcpus > kvm->max_vcpus)
+        return error_set(err, -E2BIG, "--cpus boot=%zu: this KVM allows %u vCPUs in a VM",
+                         plan->n_vcpus, kvm->max_vcpus);
+    struct cpu_layout layout = machine_cpu_layout(&machine->env->config->cpus);
+    machine->vcpus = calloc(plan->n_vcpus, sizeof(*machine->vcpus));
+    _cleanup_free_ struct kvm_cpuid2 *supported = cpuid_supported(kvm, err);
+    if (!supported)
+        return err->code;
+    _cleanup_free_ struct kvm_cpuid2 *cpuid = cpuid_common(supported, &layout, kvm->tsc_deadline);
+    if (!machine->vcpus || !cpuid)
+        return error_set(err, -ENOMEM, "out of memory for %zu vCPUs", plan->n_vcpus);
+    int ret = 0;
+    for (size_t i = 0; i < plan->n_vcpus && ret == 0; i++)
+        ret = create_vcpu(machine, cpuid, &layout, &plan->vcpus[i], err);
+    return ret;
+}
+
+struct machine *machine_create(const struct machine_env *env, const struct plan *plan,
+                               struct error *err)
+{
+    struct machine *machine = calloc(1, sizeof(*machine));
+    if (!machine) {
+        error_set(err, -ENOMEM, "out of memory for the machine");
+        return NULL;
+    }
+    machine->env = env;
+    machine->vm_fd = -1;
+    machine->memory.fd = -1;
+    machine->context.stop = stop_from_vcpu;
+    machine->context.eoi = eoi_from_vcpu;
+    machine->context.ctx = machine;
+    pthread_mutex_init(&machine->lock, NULL);
+
+    int ret = create_vm(machine, err);
+    if (ret == 0)
+        ret = create_memory(machine, plan, err);
+    if (ret == 0)
+        ret = create_platform(machine, err);
+    if (ret == 0)
+        ret = create_vcpus(machine, plan, err);
+    if (ret < 0) {
+        machine_destroy(machine);
+        return NULL;
+    }
+    machine->context.ports = machine->ports;
+    machine->context.mmio = machine->mmio;
+    return machine;
+}
+
+int machine_start(struct machine *machine, struct error *err)
+{
+    for (uint32_t i = 0; i < machine->n_vcpus; i++) {
+        int ret = vcpu_thread_start(&machine->vcpus[i], err);
+        if (ret < 0) {
+            struct stop_reason reason = {.kind = STOP_HOST_ERROR, .vcpu = i};
+            machine_stop(machine, &reason);
+            return ret;
+        }
+    }
+    return 0;
+}
+
+struct stop_reason machine_join(struct machine *machine)
+{
+    for (uint32_t i = 0; i < machine->n_vcpus; i++)
+        vcpu_thread_kick(&machine->vcpus[i]);
+    for (uint32_t i = 0; i < machine->n_vcpus; i++)
+        vcpu_thread_join(&machine->vcpus[i]);
+    return machine->reason;
+}
+
+void machine_power_button(struct machine *machine)
+{
+    platform_power_button(machine->platform);
+}
+
+void machine_destroy(struct machine *machine)
+{
+    if (!machine)
+        return;
+    for (uint32_t i = 0; i < machine->n_vcpus; i++)
+        kvm_vcpu_destroy(&machine->vcpus[i].kvm);
+    free(machine->vcpus);
+    platform_destroy(machine->platform);
+    bus_free(machine->ports);
+    bus_free(machine->mmio);
+    kvm_routes_free(machine->routes);
+    cleanup_close(&machine->vm_fd);
+    memory_destroy(&machine->memory);
+    pthread_mutex_destroy(&machine->lock);
+    free(machine);
+}
