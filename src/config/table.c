@@ -1,0 +1,409 @@
+/* Every option, once. Names, grammar and defaults are Cloud Hypervisor's where docs/options.md does not say otherwise. */
+#include "config/table.h"
+#include "base/log.h"
+#include "config/options.h"
+
+#include <limits.h>
+
+#define AT(member) offsetof(struct vm_config, member)
+#define REQUEST_AT(member) offsetof(struct config_request, member)
+#define KEYS(array) .keys = (array), .n_keys = sizeof(array) / sizeof((array)[0])
+
+/* Linux's PATH_MAX counts the NUL. */
+#define PATH_BYTES .min = 1, .max = PATH_MAX - 1
+/* Guest memory that still has room for a payload beside the first MiB. */
+#define MEMORY_MIN (2ULL << 20)
+/* 46 bits of guest-physical addresses, as many as 4-level paging maps. */
+#define MEMORY_MAX (1ULL << 46)
+/* One less than the 255 local APIC ids that can be used without x2APIC. */
+#define VCPUS_MAX 254
+#define SMBIOS_STRING .type = OPTION_STRING, .min = 1, .max = 255, .value = "<text>"
+
+const char *const option_topic_titles[OPTION_TOPICS] = {
+    [OPTION_TOPIC_BOOT] = "Boot",
+    [OPTION_TOPIC_MACHINE] = "Machine",
+    [OPTION_TOPIC_CONSOLES] = "Consoles",
+    [OPTION_TOPIC_BEHAVIOUR] = "Life of the machine",
+    [OPTION_TOPIC_MONITORING] = "Log and events",
+    [OPTION_TOPIC_CONFIG] = "Configuration and information",
+};
+
+static const struct option_key kernel_keys[] = {
+    {.json = "kernel", .type = OPTION_STRING, .offset = AT(payload.kernel), PATH_BYTES},
+};
+
+static const struct option_key initramfs_keys[] = {
+    {.json = "initramfs", .type = OPTION_STRING, .offset = AT(payload.initramfs), PATH_BYTES},
+};
+
+static const struct option_key cmdline_keys[] = {
+    {.json = "cmdline", .type = OPTION_STRING, .offset = AT(payload.cmdline), .max = 65535},
+};
+
+static const struct option_name core_scheduling_names[] = {
+    [CORE_SCHEDULING_VM] = {"vm", "Vm"},
+    [CORE_SCHEDULING_VCPU] = {"vcpu", "Vcpu"},
+    [CORE_SCHEDULING_OFF] = {"off", "Off"},
+    {NULL, NULL},
+};
+
+static const struct option_key cpus_keys[] = {
+    {.name = "boot",
+     .json = "boot_vcpus",
+     .type = OPTION_U32,
+     .offset = AT(cpus.boot),
+     .initial = 1,
+     .min = 1,
+     .max = VCPUS_MAX,
+     .value = "<number>",
+     .help = "vCPUs the guest starts with, 1 to 254"},
+    {.name = "max",
+     .json = "max_vcpus",
+     .type = OPTION_U32,
+     .offset = AT(cpus.max),
+     .min = 1,
+     .max = VCPUS_MAX,
+     .value = "<number>",
+     .shown_default = "as boot",
+     .help = "vCPUs the guest may have, boot to 254"},
+    {.name = "topology",
+     .type = OPTION_TOPOLOGY,
+     .offset = AT(cpus.topology),
+     .min = 1,
+     .max = VCPUS_MAX,
+     .value = "<threads>:<cores>:<dies>:<packages>",
+     .help = "threads a core, cores a die, dies a package, packages; their product is max"},
+    {.name = "affinity",
+     .type = OPTION_AFFINITY,
+     .offset = AT(cpus),
+     .value = "[<vcpu>@[<host CPUs>],...]",
+     .help = "host CPUs each vCPU may run on, as [0@[0-3,5],1@[2]]"},
+    {.name = "core_scheduling",
+     .type = OPTION_ENUM,
+     .offset = AT(cpus.core_scheduling),
+     .initial = CORE_SCHEDULING_VM,
+     .names = core_scheduling_names,
+     .help =
+         "what may share a host core with a vCPU: vCPUs of this guest (vm), nothing else (vcpu), "
+         "anything (off)"},
+};
+
+static const struct option_key memory_keys[] = {
+    {.name = "size",
+     .type = OPTION_SIZE,
+     .offset = AT(memory.size),
+     .initial = 512ULL << 20,
+     .min = MEMORY_MIN,
+     .max = MEMORY_MAX,
+     .value = "<size>",
+     .help = "guest RAM, 2M to 64T, a multiple of 4K"},
+    {.name = "shared",
+     .type = OPTION_BOOL,
+     .offset = AT(memory.shared),
+     .help = "accepted for compatibility: guest RAM is always one shared memory file"},
+    {.name = "hugepages",
+     .type = OPTION_BOOL,
+     .offset = AT(memory.hugepages),
+     .help = "take guest RAM from the host's huge page pool"},
+    {.name = "hugepage_size",
+     .type = OPTION_SIZE,
+     .offset = AT(memory.hugepage_size),
+     .min = 2ULL << 20,
+     .max = 16ULL << 30,
+     .value = "<size>",
+     .shown_default = "the host's",
+     .help = "which huge pages, as 2M or 1G; only with hugepages=on"},
+    {.name = "thp",
+     .type = OPTION_BOOL,
+     .offset = AT(memory.thp),
+     .initial = true,
+     .help = "let the host use transparent huge pages"},
+    {.name = "prefault",
+     .type = OPTION_BOOL,
+     .offset = AT(memory.prefault),
+     .help = "touch all guest RAM before the guest starts"},
+    {.name = "reserve",
+     .type = OPTION_BOOL,
+     .offset = AT(memory.reserve),
+     .help = "reserve the memory when it is mapped, so that a shortage shows at start"},
+};
+
+static const struct option_key platform_keys[] = {
+    {.name = "system_manufacturer",
+     .offset = AT(platform.system_manufacturer),
+     SMBIOS_STRING,
+     .help = "SMBIOS system manufacturer"},
+    {.name = "system_product_name",
+     .offset = AT(platform.system_product_name),
+     SMBIOS_STRING,
+     .help = "SMBIOS product name"},
+    {.name = "system_version",
+     .offset = AT(platform.system_version),
+     SMBIOS_STRING,
+     .help = "SMBIOS system version"},
+    {.name = "system_serial_number",
+     .offset = AT(platform.system_serial_number),
+     SMBIOS_STRING,
+     .help = "SMBIOS system serial number"},
+    {.name = "serial_number",
+     .alias = true,
+     .offset = AT(platform.system_serial_number),
+     SMBIOS_STRING,
+     .help = "older name of system_serial_number"},
+    {.name = "system_uuid",
+     .offset = AT(platform.system_uuid),
+     SMBIOS_STRING,
+     .help = "SMBIOS system UUID, as 123e4567-e89b-12d3-a456-426614174000"},
+    {.name = "uuid",
+     .alias = true,
+     .offset = AT(platform.system_uuid),
+     SMBIOS_STRING,
+     .help = "older name of system_uuid"},
+    {.name = "system_sku_number",
+     .offset = AT(platform.system_sku_number),
+     SMBIOS_STRING,
+     .help = "SMBIOS SKU number"},
+    {.name = "system_family",
+     .offset = AT(platform.system_family),
+     SMBIOS_STRING,
+     .help = "SMBIOS system family"},
+    {.name = "chassis_asset_tag",
+     .offset = AT(platform.chassis_asset_tag),
+     SMBIOS_STRING,
+     .help = "SMBIOS chassis asset tag"},
+    {.name = "oem_strings",
+     .type = OPTION_STRINGS,
+     .offset = AT(platform.oem_strings),
+     .min = 1,
+     .max = 32767,
+     .value = "[<text>,...]",
+     .help = "SMBIOS OEM strings, at most 255"},
+};
+
+#define MODE(word, json_name, mode, console, text)                                       \
+    {                                                                                    \
+        .name = (word), .json = (json_name), .type = OPTION_MODE, .offset = AT(console), \
+        .initial = (mode), .help = (text)                                                \
+    }
+#define MODE_PATH(word, json_name, mode, console, text)                                       \
+    {                                                                                         \
+        .name = (word), .json = (json_name), .type = OPTION_MODE_PATH, .offset = AT(console), \
+        .initial = (mode), .value = "<path>", PATH_BYTES, .help = (text)                      \
+    }
+/* The first one is the default. */
+#define MODE_OFF(console) MODE("off", "Off", CONSOLE_OFF, console, "no such device")
+#define MODE_NULL(console) \
+    MODE("null", "Null", CONSOLE_NULL, console, "the device is there, its output is dropped")
+#define MODES_TO_SOMEWHERE(console)                                                               \
+    MODE("tty", "Tty", CONSOLE_TTY, console, "the terminal husk was started from"),               \
+        MODE("pty", "Pty", CONSOLE_PTY, console, "a new pseudo-terminal; the log says which"),    \
+        MODE_PATH("file", "File", CONSOLE_FILE, console, "write to this file, emptied at start"), \
+        MODE_PATH("socket", "Socket", CONSOLE_SOCKET, console,                                    \
+                  "listen on this UNIX socket; one client at a time")
+
+static const struct option_key serial_keys[] = {
+    MODE_NULL(serial),
+    MODE_OFF(serial),
+    MODES_TO_SOMEWHERE(serial),
+};
+
+static const struct option_key console_keys[] = {
+    MODE_OFF(console),
+    MODE_NULL(console),
+    MODES_TO_SOMEWHERE(console),
+};
+
+static const struct option_key debug_console_keys[] = {
+    MODE_OFF(debug_console),
+    MODE_NULL(debug_console),
+    MODES_TO_SOMEWHERE(debug_console),
+    {.name = "iobase",
+     .type = OPTION_PORT,
+     .offset = AT(debug_console.iobase),
+     .initial = 0xe9,
+     .max = UINT16_MAX,
+     .value = "<port>",
+     .help = "the I/O port, in hexadecimal"},
+};
+
+static const struct option_key no_shutdown_keys[] = {
+    {.json = "no_shutdown", .type = OPTION_FLAG, .offset = AT(no_shutdown), .max = 1},
+};
+
+static const struct option_key no_reboot_keys[] = {
+    {.json = "no_reboot", .type = OPTION_FLAG, .offset = AT(no_reboot), .max = 1},
+};
+
+static const struct option_key pvpanic_keys[] = {
+    {.json = "pvpanic", .type = OPTION_FLAG, .offset = AT(pvpanic), .max = 1},
+};
+
+static const struct option_key event_monitor_keys[] = {
+    {.name = "path",
+     .type = OPTION_STRING,
+     .offset = AT(event_monitor.path),
+     PATH_BYTES,
+     .value = "<path>",
+     .help = "append the events to this file"},
+    {.name = "fd",
+     .type = OPTION_FD,
+     .offset = AT(event_monitor.fd),
+     .initial = (uint64_t)-1,
+     .max = INT_MAX,
+     .value = "<number>",
+     .help = "write the events to this inherited descriptor"},
+};
+
+static const struct option_key log_file_keys[] = {
+    {.json = "file", .type = OPTION_STRING, .offset = AT(logging.file), PATH_BYTES},
+};
+
+static const struct option_name log_format_names[] = {
+    [LOG_FORMAT_TEXT] = {"text", "text"},
+    [LOG_FORMAT_JSON] = {"json", "json"},
+    {NULL, NULL},
+};
+
+static const struct option_key log_format_keys[] = {
+    {.json = "format",
+     .type = OPTION_ENUM,
+     .offset = AT(logging.format),
+     .initial = LOG_FORMAT_TEXT,
+     .names = log_format_names},
+};
+
+static const struct option_key verbosity_keys[] = {
+    {.json = "verbosity", .type = OPTION_COUNT, .offset = AT(logging.verbosity), .max = 100},
+};
+
+static const struct option_key config_keys[] = {
+    {.type = OPTION_STRING, .offset = REQUEST_AT(config_file), PATH_BYTES},
+};
+
+static const struct option_key print_config_keys[] = {
+    {.type = OPTION_FLAG, .offset = REQUEST_AT(print_config), .max = 1},
+};
+
+static const struct option_key help_keys[] = {
+    {.type = OPTION_FLAG, .offset = REQUEST_AT(help), .max = 1},
+};
+
+static const struct option_key version_keys[] = {
+    {.type = OPTION_FLAG, .offset = REQUEST_AT(version), .max = 1},
+};
+
+const struct option option_table[] = {
+    {.name = "kernel",
+     .topic = OPTION_TOPIC_BOOT,
+     .json = "payload",
+     KEYS(kernel_keys),
+     .value = "<file>",
+     .help = "kernel to boot: a bzImage, or an ELF file with a PVH entry point (vmlinux)"},
+    {.name = "initramfs",
+     .topic = OPTION_TOPIC_BOOT,
+     .json = "payload",
+     KEYS(initramfs_keys),
+     .value = "<file>",
+     .help = "initial RAM disk for the kernel"},
+    {.name = "cmdline",
+     .topic = OPTION_TOPIC_BOOT,
+     .json = "payload",
+     KEYS(cmdline_keys),
+     .value = "<text>",
+     .shown_default = "empty",
+     .help = "the kernel's command line"},
+    {.name = "cpus",
+     .topic = OPTION_TOPIC_MACHINE,
+     .json = "cpus",
+     KEYS(cpus_keys),
+     .help = "the guest's processors"},
+    {.name = "memory",
+     .topic = OPTION_TOPIC_MACHINE,
+     .json = "memory",
+     KEYS(memory_keys),
+     .help = "the guest's RAM"},
+    {.name = "platform",
+     .topic = OPTION_TOPIC_MACHINE,
+     .json = "platform",
+     KEYS(platform_keys),
+     .help = "what the guest finds in its SMBIOS tables"},
+    {.name = "pvpanic",
+     .topic = OPTION_TOPIC_MACHINE,
+     KEYS(pvpanic_keys),
+     .help = "give the guest a pvpanic device, by which it reports a kernel panic"},
+    {.name = "serial",
+     .topic = OPTION_TOPIC_CONSOLES,
+     .json = "serial",
+     KEYS(serial_keys),
+     .needs_key = true,
+     .help = "the serial port, a 16550 at I/O port 0x3f8 (ttyS0)"},
+    {.name = "console",
+     .topic = OPTION_TOPIC_CONSOLES,
+     .json = "console",
+     KEYS(console_keys),
+     .needs_key = true,
+     .help = "the virtio console (hvc0); not built yet: only off and null are taken, use --serial"},
+    {.name = "debug-console",
+     .topic = OPTION_TOPIC_CONSOLES,
+     .json = "debug_console",
+     KEYS(debug_console_keys),
+     .needs_key = true,
+     .help = "an I/O port whose bytes are output as they are written, for firmware"},
+    {.name = "no-shutdown",
+     .topic = OPTION_TOPIC_BEHAVIOUR,
+     KEYS(no_shutdown_keys),
+     .help = "stay when the guest has switched itself off"},
+    {.name = "no-reboot",
+     .topic = OPTION_TOPIC_BEHAVIOUR,
+     KEYS(no_reboot_keys),
+     .help = "end when the guest asks for a reset, with exit status 3, instead of restarting it"},
+    {.name = "event-monitor",
+     .topic = OPTION_TOPIC_MONITORING,
+     .json = "event_monitor",
+     KEYS(event_monitor_keys),
+     .needs_key = true,
+     .help = "report what happens to the machine, as JSON; path or fd"},
+    {.name = "log-file",
+     .topic = OPTION_TOPIC_MONITORING,
+     .json = "logging",
+     KEYS(log_file_keys),
+     .value = "<file>",
+     .shown_default = "standard error",
+     .help = "append the log to this file"},
+    {.name = "log-format",
+     .topic = OPTION_TOPIC_MONITORING,
+     .json = "logging",
+     KEYS(log_format_keys),
+     .help = "lines for people, or one JSON object a line"},
+    {.letter = 'v',
+     .topic = OPTION_TOPIC_MONITORING,
+     .json = "logging",
+     KEYS(verbosity_keys),
+     .help = "log more: -v what happens, -vv everything"},
+    {.name = "config",
+     .topic = OPTION_TOPIC_CONFIG,
+     .request = true,
+     KEYS(config_keys),
+     .value = "<file>",
+     .help = "read a configuration in JSON first; an option given beside it replaces what the "
+             "file says for that option"},
+    {.name = "print-config",
+     .topic = OPTION_TOPIC_CONFIG,
+     .request = true,
+     KEYS(print_config_keys),
+     .help = "check the configuration, write it as JSON on standard output, and end"},
+    {.name = "help",
+     .letter = 'h',
+     .topic = OPTION_TOPIC_CONFIG,
+     .request = true,
+     KEYS(help_keys),
+     .help = "this text"},
+    {.name = "version",
+     .letter = 'V',
+     .topic = OPTION_TOPIC_CONFIG,
+     .request = true,
+     KEYS(version_keys),
+     .help = "the version of husk"},
+};
+
+const size_t option_table_len = sizeof(option_table) / sizeof(option_table[0]);
