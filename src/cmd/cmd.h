@@ -25,6 +25,9 @@ int cmd_help(int argc, char **argv);
 /** cmd_version() - "husk version". */
 int cmd_version(int argc, char **argv);
 
+/** cmd_print_man() - the manual page husk(1), on standard output. */
+void cmd_print_man(void);
+
 /** cmd_unknown() - say that there is no subcommand @name, and which is meant. Returns the exit status. */
 int cmd_unknown(const char *name);
 

@@ -41,6 +41,8 @@ int cmd_help(int argc, char **argv)
         config_print_help(stdout);
     else if (strcmp(argv[0], "help") == 0 || strcmp(argv[0], "version") == 0)
         print_overview();
+    else if (strcmp(argv[0], "man") == 0)
+        cmd_print_man();
     else
         return cmd_unknown(argv[0]);
     return VMM_EXIT_POWER_OFF;

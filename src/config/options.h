@@ -82,7 +82,7 @@ char *config_to_json(const struct vm_config *config);
 /** config_print_help() - the options of "husk run", grouped by topic. */
 void config_print_help(FILE *out);
 
-/** config_print_man() - the manual page husk(1) in roff. */
+/** config_print_man() - the options as part of a manual page, in roff's man macros. */
 void config_print_man(FILE *out);
 
 #endif
