@@ -9,41 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Cloud Hypervisor's options that husk does not have: they are told apart from mistyped ones. */
-static const char *const options_not_built[] = {
-    "api-socket",
-    "balloon",
-    "dbus-object-path",
-    "dbus-service-name",
-    "device",
-    "disk",
-    "firmware",
-    "fs",
-    "fw-cfg-config",
-    "gdb",
-    "generic-vhost-user",
-    "host-data",
-    "igvm",
-    "ivshmem",
-    "landlock",
-    "landlock-rules",
-    "memory-zone",
-    "net",
-    "numa",
-    "pci-segment",
-    "pmem",
-    "pvmemcontrol",
-    "rate-limit-group",
-    "restore",
-    "rng",
-    "seccomp",
-    "tpm",
-    "user-device",
-    "vdpa",
-    "vsock",
-    "watchdog",
-};
-
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* One option as it was found on the command line. */
@@ -100,8 +65,8 @@ static int unknown_option(const char *name, size_t len, struct error *err)
     _cleanup_free_ char *word = strndup(name, len);
     if (!word)
         return error_set_errno(err, -ENOMEM, "could not read the command line");
-    for (size_t i = 0; i < COUNT(options_not_built); i++)
-        if (strcmp(word, options_not_built[i]) == 0) {
+    for (const char *const *missing = options_not_built; *missing; missing++)
+        if (strcmp(word, *missing) == 0) {
             error_set(err, -EINVAL,
                       "--%s: husk does not have this option of Cloud Hypervisor's yet", word);
             return error_hint(err, "`husk run --help` lists the options there are");
@@ -314,7 +279,9 @@ static int apply_keys(void *base, const struct option *option, struct option_tex
     int ret = option_check_balance(text, err);
     uint64_t given = 0;
     struct option_text part;
-    while (ret == 0 && text.len && option_next_part(&text, &part))
+    if (text.len == 0)
+        text.start = NULL; /* no part, where an empty text would be one that is empty */
+    while (ret == 0 && option_next_part(&text, &part))
         ret = apply_key(base, option, part, &given, err);
     return ret < 0 ? ret : need_key(option, given, err);
 }

@@ -74,6 +74,9 @@ extern const struct option option_table[];
 extern const size_t option_table_len;
 extern const char *const option_topic_titles[OPTION_TOPICS];
 
+/* Cloud Hypervisor's options that husk does not have, closed by NULL: told apart from mistyped ones. */
+extern const char *const options_not_built[];
+
 /** option_takes_value() - false for those that are given alone. */
 static inline bool option_takes_value(const struct option *option)
 {
