@@ -1,6 +1,7 @@
 #!/bin/sh
-# iasl takes each ACPI table apart and puts it together again, and must find nothing to complain of.
-# usage: IASL=... check_tables.sh DUMP_TABLES
+# iasl takes each ACPI table apart and puts it together again, and must find nothing to complain of; dmidecode reads the
+# SMBIOS tables.
+# usage: IASL=... DMIDECODE=... check_tables.sh DUMP_TABLES
 set -eu
 dump=$1
 work=$(mktemp -d)
@@ -26,6 +27,25 @@ check_acpi() {
         fi
     done
     echo "iasl finds nothing to complain of: $*"
+    check_smbios "$dir/SMBI.dat"
+}
+
+check_smbios() {
+    "$DMIDECODE" --from-dump "$1" >"$1.log" 2>&1
+    if grep -iE 'bad|broken|invalid|wrong|truncated|out of spec|<' "$1.log"; then
+        cat "$1.log"
+        echo "dmidecode complains of the SMBIOS tables"
+        exit 1
+    fi
+    for text in 'SMBIOS 3.0.0 present' 'System is a virtual machine' 'Serial Number: a serial number' \
+        'UUID: 00112233-4455-6677-8899-aabbccddeeff' 'Asset Tag: an asset tag' \
+        'String 2: second of two' 'Size: 6 GB' 'Range Size: 3 GB' 'End Of Table'; do
+        grep -qF "$text" "$1.log" || {
+            cat "$1.log"
+            echo "dmidecode does not show '$text'"
+            exit 1
+        }
+    done
 }
 
 # boot vCPUs, possible vCPUs, serial port, bytes of the 64-bit PCI window

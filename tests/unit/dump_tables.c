@@ -52,11 +52,34 @@ static int dump_acpi(const char *folder, char **args)
     return ret < 0 ? ret : write_table(folder, &acpi, dsdt);
 }
 
+/** dump_smbios() - with the entry point at 0, which is how dmidecode writes its own dumps. */
+static int dump_smbios(const char *folder, char **args)
+{
+    _cleanup_buf_ struct buf smbios = BUF_INIT;
+    struct error err = ERROR_INIT;
+    static const char *const strings[] = {"first of two", "second of two"};
+    const struct smbios_in in = {
+        .version = "a version",
+        .serial_number = "a serial number",
+        .uuid = "00112233-4455-6677-8899-aabbccddeeff",
+        .chassis_asset_tag = "an asset tag",
+        .oem_strings = strings,
+        .n_oem_strings = ARRAY_SIZE(strings),
+        .ram_bytes = GIB(6),
+        .vcpus = (uint32_t)atoi(args[0]),
+    };
+    if (smbios_build(&smbios, 0, &in, &err) < 0) {
+        fprintf(stderr, "%s\n", err.message);
+        return -1;
+    }
+    return write_file(folder, "SMBI", "dat", smbios.data, smbios.len);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 6) {
         fprintf(stderr, "usage: dump_tables FOLDER BOOT MAX SERIAL MMIO64_LEN\n");
         return 2;
     }
-    return dump_acpi(argv[1], argv + 2) < 0;
+    return dump_acpi(argv[1], argv + 2) < 0 || dump_smbios(argv[1], argv + 2) < 0;
 }
