@@ -1,0 +1,168 @@
+"""What the test host and its guests are made of: QEMU, kernels and initramfs archives, each a cache entry.
+
+All is Debian's. The emulated host is QEMU 10 of trixie with the libraries it was built for, started through its own
+dynamic loader, so that it runs on any distribution; its kernel is trixie's cloud kernel. Guests boot bookworm's.
+"""
+
+import lzma
+import pathlib
+import re
+import subprocess
+
+import cache
+import debian
+import initramfs
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+QEMU = ("trixie", ["qemu-system-x86"])
+HOST_KERNEL = ("trixie", ["linux-image-cloud-amd64"])
+# The guest's kernel, and the busybox that both initramfs archives have.
+GUEST = ("bookworm", ["linux-image-cloud-amd64", "busybox-static"])
+HOST_MODULES = ["kvm-amd"]
+# The ACPI power button, and the input device that user space reads it from.
+GUEST_MODULES = ["button", "evdev"]
+# How entries are made, beyond the inputs named above: raise when a maker below changes what it makes.
+FORMAT = "2"
+
+
+def _packages(name, what, suite, packages, fetch):
+    def make(work):
+        cache.say(f"fetching {what} of Debian {suite}")
+        fetch(suite, packages, work / "root")
+
+    return cache.entry(name, cache.digest(suite, *packages), make) / "root"
+
+
+def _qemu_root():
+    return _packages("qemu", "QEMU for the emulated test host (38 MB)", *QEMU, debian.with_dependencies)
+
+
+def _guest_root():
+    return _packages("guest", "a kernel for guests (27 MB)", *GUEST, debian.alone)
+
+
+def _host_root():
+    return _packages("host-kernel", "a kernel for the emulated test host (34 MB)", *HOST_KERNEL, debian.alone)
+
+
+def qemu_command():
+    """The words that start qemu-system-x86_64 with its own loader, libraries and data files."""
+    root = _qemu_root()
+    command = [root / "usr/lib64/ld-linux-x86-64.so.2", "--library-path", root / "usr/lib/x86_64-linux-gnu",
+               root / "usr/bin/qemu-system-x86_64", "-L", root / "usr/share/qemu", "-L", root / "usr/share/seabios"]
+    return [str(word) for word in command]
+
+
+def _vmlinuz(root):
+    return next((root / "boot").glob("vmlinuz-*"))
+
+
+def guest_kernel():
+    """Debian's stock bzImage for guests."""
+    return _vmlinuz(_guest_root())
+
+
+def host_kernel():
+    """Debian's stock bzImage for the emulated host."""
+    return _vmlinuz(_host_root())
+
+
+def busybox():
+    """A busybox without shared libraries."""
+    return next(path for path in (_guest_root() / "bin/busybox", _guest_root() / "usr/bin/busybox") if path.exists())
+
+
+class _Modules:
+    """The modules of an unpacked kernel package, with what they depend on."""
+
+    def __init__(self, root):
+        self._paths = {path.name.partition(".ko")[0].replace("-", "_"): path for path in root.rglob("*.ko*")}
+        self._contents = {}
+
+    def _load(self, name):
+        name = name.replace("-", "_")
+        if name in self._contents:
+            return
+        path = self._paths[name]
+        data = path.read_bytes()
+        if path.suffix == ".xz":
+            data = lzma.decompress(data)
+        depends = re.search(rb"\0depends=([^\0]*)\0", data)
+        for other in filter(None, depends[1].decode().split(",") if depends else []):
+            self._load(other)
+        self._contents[name] = data
+
+    def add_to(self, archive, names):
+        """Put modules into an archive as /modules/NAME.ko, and the order to load them in as /modules/order."""
+        for name in names:
+            self._load(name)
+        for name, data in self._contents.items():
+            archive.file(f"modules/{name}.ko", data)
+        archive.file("modules/order", "".join(f"{name}\n" for name in self._contents).encode())
+
+
+def _base_archive(kernel_root, modules, init):
+    archive = initramfs.Archive()
+    archive.file("init", init.read_bytes(), 0o755)
+    archive.file("bin/busybox", busybox().read_bytes(), 0o755)
+    archive.link("bin/sh", "busybox")
+    # The kernel opens it for the first process before that process could make it.
+    archive.device("dev/console", 5, 1)
+    _Modules(kernel_root).add_to(archive, modules)
+    return archive
+
+
+def guest_initramfs():
+    """Initramfs for guests: busybox, and an init that does what the kernel command line says (guest_init.sh)."""
+    init = HERE / "guest_init.sh"
+
+    def make(work):
+        archive = _base_archive(_guest_root(), GUEST_MODULES, init)
+        (work / "initramfs").write_bytes(archive.pack())
+
+    inputs = cache.digest(FORMAT, init, (HERE / "initramfs.py"), str(_guest_root()), *GUEST_MODULES)
+    return cache.entry("guest-initramfs", inputs, make) / "initramfs"
+
+
+def agent():
+    """The agent (agent.c), linked statically so that it runs anywhere."""
+    source = HERE / "agent.c"
+
+    def make(work):
+        subprocess.run(["gcc", "-std=gnu17", "-O2", "-static", "-o", str(work / "agent"), str(source)], check=True)
+
+    return cache.entry("agent", cache.digest(FORMAT, source), make) / "agent"
+
+
+def host_initramfs():
+    """Initramfs of the emulated host, all but husk: busybox, KVM, the agent, and the guests' kernel and initramfs."""
+    init = HERE / "host_init.sh"
+    parts = {"agent": (agent(), 0o755), "guest/vmlinuz": (guest_kernel(), 0o644),
+             "guest/initramfs": (guest_initramfs(), 0o644)}
+
+    def make(work):
+        archive = _base_archive(_host_root(), HOST_MODULES, init)
+        for name, (path, mode) in parts.items():
+            archive.file(name, path.read_bytes(), mode)
+        (work / "initramfs").write_bytes(archive.pack())
+
+    inputs = cache.digest(FORMAT, init, (HERE / "initramfs.py"), str(_host_root()), str(busybox()), *HOST_MODULES,
+                          *(str(path) for path, _ in parts.values()))
+    return cache.entry("host-initramfs", inputs, make) / "initramfs"
+
+
+def shared_libraries(binary):
+    """Every file that running a dynamically linked binary needs: its libraries and its loader."""
+    listed = subprocess.run(["ldd", str(binary)], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [pathlib.Path(path) for path in re.findall(r"(/\S+) \(0x", listed)]
+
+
+def program_archive(binary, installed_as):
+    """An archive with a program of this machine and all that it needs to run, to unpack over host_initramfs()."""
+    archive = initramfs.Archive()
+    archive.file(installed_as, pathlib.Path(binary).read_bytes(), 0o755)
+    for library in shared_libraries(binary):
+        archive.file(str(library), library.read_bytes(), 0o755)
+    return archive.pack()
