@@ -59,8 +59,8 @@ const char *option_nearest(const char *word, const char *const *candidates, size
             continue;
         unsigned distance = edit_distance(word, len, candidates[i], candidate_len);
         /* A word cut short, or a part of one, is near whatever its distance: "mem" means "memory". */
-        if (len >= 3 && strstr(candidates[i], word) && distance > 1)
-            distance = 1;
+        if (len >= 3 && strstr(candidates[i], word) && distance > 2)
+            distance = 2;
         size_t shorter = len < candidate_len ? len : candidate_len;
         unsigned near = shorter < 3 ? 1 : 1 + (unsigned)shorter / 3;
         if (distance <= near && (!best || distance < best_distance)) {
