@@ -1,7 +1,6 @@
 """What husk says to a command line, from outside: exit status, at most three lines, the nearest word."""
 
 import json
-import os
 import subprocess
 
 import pytest
@@ -139,11 +138,10 @@ def test_the_version_is_one_line(husk):
     assert lines.pop().startswith("husk ")
 
 
-def test_the_manual_page_has_no_roff_errors(husk, tmp_path):
-    page = tmp_path / "husk.1"
-    page.write_text(run(husk, "help", "man").stdout)
-    done = subprocess.run(["man", "--warnings", "-l", str(page)], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "100", "MANROFFSEQ": ""})
+def test_the_manual_page_has_no_roff_errors(husk):
+    page = run(husk, "help", "man").stdout
+    done = subprocess.run(["groff", "-man", "-ww", "-Tascii", "-P-cbou"], input=page, capture_output=True, text=True,
+                          timeout=60)
     assert done.returncode == 0
     assert done.stderr == ""
     for section in ("NAME", "SYNOPSIS", "OPTIONS", "EXIT STATUS", "EXAMPLES"):
