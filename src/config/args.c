@@ -52,6 +52,13 @@ static const struct option *find_option(const char *name, size_t len)
     return NULL;
 }
 
+/** find_word() - the option that @word, "name" or "name=value", names. */
+static const struct option *find_word(const char *word)
+{
+    const char *equals = strchrnul(word, '=');
+    return find_option(word, (size_t)(equals - word));
+}
+
 static const struct option *find_letter(char letter)
 {
     for (size_t i = 0; i < option_table_len; i++)
@@ -99,12 +106,13 @@ static int add_given(struct given_list *list, const struct option *option, const
 /** read_letters() - "-v", "-vv": each letter an option without a value. */
 static int read_letters(const char *word, struct given_list *list, struct error *err)
 {
-    for (const char *letter = word + 1; *letter; letter++) {
+    const char *letters = word + 1;
+    for (const char *letter = letters; *letter; letter++) {
         const struct option *option = find_letter(*letter);
         if (!option) {
             error_set(err, -EINVAL, "unknown option '-%s' in '%s'", option_excerpt(letter, 1).text,
                       option_excerpt(word, strlen(word)).text);
-            if (find_option(word + 1, strcspn(word + 1, "=")))
+            if (find_word(letters))
                 error_hint(err, "did you mean '-%s'? `husk run --help` lists all options",
                            option_excerpt(word, strlen(word)).text);
             return -EINVAL;
@@ -119,7 +127,7 @@ static int read_letters(const char *word, struct given_list *list, struct error 
 /** is_option() - whether @word names an option, so that it is not the value of the one before it. */
 static bool is_option(const char *word)
 {
-    return strncmp(word, "--", 2) == 0 && find_option(word + 2, strcspn(word + 2, "="));
+    return strncmp(word, "--", 2) == 0 && find_word(word + 2);
 }
 
 /** read_long() - the option at argv[*i]; *i is left at its last word. */
@@ -149,6 +157,7 @@ static int read_words(int argc, char **argv, struct given_list *list, struct err
 {
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
+        size_t before = list->n;
         int ret;
         if (strncmp(word, "--", 2) == 0 && word[2])
             ret = read_long(argc, argv, &i, list, err);
@@ -158,13 +167,13 @@ static int read_words(int argc, char **argv, struct given_list *list, struct err
             ret = error_set(err, -EINVAL, "unexpected word '%s'",
                             option_excerpt(word, strlen(word)).text);
         if (ret < 0) {
-            if (word[0] != '-' && find_option(word, strcspn(word, "=")))
+            if (word[0] != '-' && find_word(word))
                 error_hint(err, "did you mean '--%s'? `husk run --help` lists all options",
                            option_excerpt(word, strlen(word)).text);
             return ret;
         }
-        for (size_t j = list->n; j > 0; j--) {
-            char letter = list->items[j - 1].option->letter;
+        for (size_t j = before; j < list->n; j++) {
+            char letter = list->items[j].option->letter;
             if (letter == 'h' || letter == 'V')
                 return 0;
         }
