@@ -35,15 +35,14 @@ static void print_overview(void)
 
 int cmd_help(int argc, char **argv)
 {
-    if (argc == 0)
+    const char *subject = argc ? argv[0] : "help";
+    if (strcmp(subject, "help") == 0 || strcmp(subject, "version") == 0)
         print_overview();
-    else if (strcmp(argv[0], "run") == 0)
+    else if (strcmp(subject, "run") == 0)
         config_print_help(stdout);
-    else if (strcmp(argv[0], "help") == 0 || strcmp(argv[0], "version") == 0)
-        print_overview();
-    else if (strcmp(argv[0], "man") == 0)
+    else if (strcmp(subject, "man") == 0)
         cmd_print_man();
     else
-        return cmd_unknown(argv[0]);
+        return cmd_unknown(subject);
     return VMM_EXIT_POWER_OFF;
 }

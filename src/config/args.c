@@ -194,6 +194,11 @@ static int unknown_key(const struct option *option, struct option_text part, con
     else
         error_set(err, -EINVAL, "unknown key '%s' in '%s'", shown.text,
                   option_excerpt(part.start, part.len).text);
+    /* "--memory 1G", as other programs have it. */
+    bool number = name[0] >= '0' && name[0] <= '9' && strlen(name) == part.len;
+    if (number && !option_is_mode(&option->keys[0]))
+        return error_hint(err, "did you mean '%s=%s'? `husk run --help` lists all options",
+                          option->keys[0].name, shown.text);
     say_nearest(err, name, "", names, n);
     return -EINVAL;
 }

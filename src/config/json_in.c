@@ -83,7 +83,7 @@ static int read_enum(const json_t *value, const struct option_key *key, uint64_t
     if (!json_is_string(value))
         return wrong_type(value, "a string", err);
     const char *word = json_string_value(value);
-    for (; key->names[n].text && n < COUNT(names); n++) {
+    for (; n < COUNT(names) && key->names[n].text; n++) {
         names[n] = key->names[n].json;
         *number = n;
         if (strcmp(names[n], word) == 0)

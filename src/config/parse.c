@@ -89,7 +89,7 @@ static int parse_enum(const struct option_key *key, const char *word, uint64_t *
     const char *names[8];
     size_t n = 0;
     char list[64] = "";
-    for (; key->names[n].text; n++) {
+    for (; n < sizeof(names) / sizeof(names[0]) && key->names[n].text; n++) {
         if (strcasecmp(word, key->names[n].text) == 0) {
             *value = n;
             return 0;

@@ -6,7 +6,7 @@
 
 #define WORD_MAX 40
 
-/* The largest of WORD_MAX letters' distances would do; a row each for the previous two letters and this one. */
+/* The distances for this letter, and for the two before it. */
 struct distance_rows {
     unsigned row[3][WORD_MAX + 1];
 };
@@ -25,7 +25,7 @@ static int same(char a, char b)
 /** edit_distance() - letters to insert, remove, change or swap with their neighbour to get from @a to @b. */
 static unsigned edit_distance(const char *a, size_t a_len, const char *b, size_t b_len)
 {
-    struct distance_rows rows;
+    struct distance_rows rows = {0};
     unsigned *before = rows.row[0], *above = rows.row[1], *row = rows.row[2];
     for (size_t j = 0; j <= b_len; j++)
         above[j] = (unsigned)j;

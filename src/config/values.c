@@ -190,7 +190,7 @@ static int copy_string(const struct option_key *key, const char *text, size_t le
 int option_set_string(void *base, const struct option_key *key, const char *text, size_t len,
                       struct error *err)
 {
-    char *copy;
+    char *copy = NULL;
     int ret = copy_string(key, text, len, &copy, err);
     if (ret < 0)
         return ret;
@@ -210,7 +210,7 @@ int option_add_string(void *base, const struct option_key *key, const char *text
     struct string_list *list = field(base, key);
     if (list->n == STRINGS_MAX)
         return error_set(err, -EINVAL, "has more than %d strings", STRINGS_MAX);
-    char *copy;
+    char *copy = NULL;
     int ret = copy_string(key, text, len, &copy, err);
     if (ret < 0)
         return ret;

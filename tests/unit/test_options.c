@@ -166,6 +166,8 @@ static void an_unknown_word_is_named_with_the_nearest(void **state)
     assert_refused(PARSE("--cpus", "core_scheduling=vmm"),
                    "--cpus: core_scheduling: 'vmm' is none of vm, vcpu, off");
     assert_hint(PARSE("--cpus", "core_scheduling=vmm"), "did you mean 'vm'?");
+    assert_hint(PARSE("--memory", "1G"), "did you mean 'size=1G'?");
+    assert_hint(PARSE("--cpus", "4"), "did you mean 'boot=4'?");
     assert_refused(PARSE("--xyzzy"), "unknown option '--xyzzy'");
     assert_hint(PARSE("--xyzzy"), "`husk run --help`");
     assert_refused(PARSE("-x"), "unknown option '-x' in '-x'");
