@@ -1,7 +1,7 @@
 #!/bin/sh
 # iasl takes each ACPI table apart and puts it together again, and must find nothing to complain of; dmidecode reads the
-# SMBIOS tables.
-# usage: IASL=... DMIDECODE=... check_tables.sh DUMP_TABLES
+# SMBIOS tables. acpiexec runs the DSDT in the interpreter that Linux has.
+# usage: IASL=... ACPIEXEC=... DMIDECODE=... check_tables.sh DUMP_TABLES
 set -eu
 dump=$1
 work=$(mktemp -d)
@@ -27,7 +27,22 @@ check_acpi() {
         fi
     done
     echo "iasl finds nothing to complain of: $*"
+    run_acpi "$dir"
     check_smbios "$dir/SMBI.dat"
+}
+
+run_acpi() {
+    (cd "$1" && "$ACPIEXEC" -b 'resources;evaluate \_S5;execute \_SB.GED._EVT 5;quit' \
+        DSDT.dat FACP.dat APIC.dat MCFG.dat >exec.log 2>&1)
+    # It also tries to set each device's resources, which are fixed: there is no _SRS.
+    if grep -v '^AcpiSetCurrentResources failed: AE_NOT_FOUND' "$1/exec.log" |
+        grep -E 'Error|Warning|Exception|AE_[A-Z]' ||
+        ! grep -q '\[Integer\] = 0000000000000005' "$1/exec.log" ||
+        ! grep -q 'No object was returned from evaluation of .*_EVT' "$1/exec.log"; then
+        cat "$1/exec.log"
+        echo "acpiexec complains of the ACPI tables"
+        exit 1
+    fi
 }
 
 check_smbios() {
