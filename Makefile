@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 PREFIX ?= /usr/local
 
-.PHONY: all asan fuzz test install clean
+.PHONY: all asan fuzz demo test install clean
 
 all:
 	@scripts/setup build
@@ -21,6 +21,10 @@ asan:
 fuzz:
 	@scripts/setup build test
 	@scripts/build build-fuzz
+
+demo: all
+	@scripts/setup demo
+	@scripts/demo
 
 test: all
 	@scripts/setup test
