@@ -4,6 +4,8 @@
  *
  * Grammar: "--name value" or "--name=value". A value is a word, or a list of key=value parted by commas. Brackets
  * nest, and double quotes protect what is between them; two double quotes inside quotes stand for one.
+ *
+ * The struct error is not optional for any of these functions.
  */
 #ifndef HUSK_CONFIG_OPTIONS_H
 #define HUSK_CONFIG_OPTIONS_H
