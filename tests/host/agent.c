@@ -13,7 +13,8 @@
  * With START_PTY descriptors 0 to 2 are a terminal, and 'O' is what it shows. A process that ends has all it wrote
  * reported before its 'X'. When the stream ends, everything that was started is killed.
  *
- * usage: agent PATH|FD
+ * usage: agent PATH|FD            the stream, a device or an inherited descriptor
+ *        agent connect PATH       instead: standard input and output to and from a UNIX socket, until that closes
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,6 +29,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -321,8 +324,38 @@ static void serve_process(struct process *process, const struct pollfd *polled)
     }
 }
 
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    channel = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (channel < 0 || connect(channel, (struct sockaddr *)&address, sizeof(address)) < 0)
+        die(path);
+    struct pollfd polled[2] = {{.fd = 0, .events = POLLIN}, {.fd = channel, .events = POLLIN}};
+    for (;;) {
+        char data[4096];
+        poll(polled, 2, -1);
+        if (polled[0].revents) {
+            ssize_t got = read(0, data, sizeof(data));
+            if (got > 0)
+                write_all(data, (size_t)got);
+            else
+                polled[0].fd = -1;
+        }
+        if (polled[1].revents) {
+            ssize_t got = read(channel, data, sizeof(data));
+            if (got <= 0)
+                return 0;
+            if (write(1, data, (size_t)got) != got)
+                die("standard output");
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "connect") == 0)
+        return connect_to(argv[2]);
     if (argc != 2)
         return 2;
     channel = argv[1][0] == '/' ? open(argv[1], O_RDWR | O_CLOEXEC) : atoi(argv[1]);

@@ -221,6 +221,7 @@ class LocalHost(Host):
                                        stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
         theirs.close()
         self.folder = tempfile.mkdtemp(prefix="husk-test-")
+        self.agent = str(images.agent())
         self.husk = str(husk)
         self.guest_kernel = str(images.guest_kernel())
         self.guest_initramfs = str(images.guest_initramfs())
@@ -246,6 +247,7 @@ class EmulatedHost(Host):
 
     def __init__(self, husk, log=None, start_timeout=120):
         self.folder = "/tmp"
+        self.agent = "/agent"
         self.husk = "/usr/bin/husk"
         self.guest_kernel = "/guest/vmlinuz"
         self.guest_initramfs = "/guest/initramfs"
