@@ -90,6 +90,32 @@ static int add_table(struct plan *plan, const struct buf *table, uint64_t gpa, u
     return plan_add_bytes(plan, gpa, table->data, table->len, origin, err);
 }
 
+/**
+ * add_reset_vector() - what a guest finds that jumps to the BIOS to restart.
+ *
+ * Linux does so on hardware-reduced platforms: it prefers EFI's reset service there, and where there is none goes on to
+ * the BIOS, past ACPI's reset register (arch/x86/kernel/reboot.c, reboot_init() and native_machine_emergency_restart()).
+ */
+static int add_reset_vector(struct plan *plan, struct error *err)
+{
+    static const uint8_t code[] = {
+        0xb0,
+        LAYOUT_SLEEP_RESET, /* mov al, RESET */
+        0xba,
+        LAYOUT_PORT_SLEEP & 0xff,
+        LAYOUT_PORT_SLEEP >> 8, /* mov dx, SLEEP */
+        0xee,                   /* out dx, al */
+        0xf4,                   /* hlt */
+        0xeb,
+        0xfd, /* jmp to the hlt */
+    };
+    _Static_assert(sizeof(code) <= 16, "ends at 1 MiB");
+    uint8_t page[PAGE_BYTES] = {0};
+    memcpy(page + LAYOUT_RESET_VECTOR % PAGE_BYTES, code, sizeof(code));
+    return plan_add_bytes(plan, align_down(LAYOUT_RESET_VECTOR, PAGE_BYTES), page, sizeof(page),
+                          "reset vector", err);
+}
+
 static int add_other_vcpus(const struct boot_load *load, struct error *err)
 {
     for (uint32_t i = 1; i < load->in->vcpus; i++) {
@@ -138,6 +164,8 @@ int boot_plan_kernel(struct plan *plan, const struct boot_params_in *in, struct 
         ret = add_table(plan, in->acpi, LAYOUT_ACPI, LAYOUT_ACPI_MAX, "ACPI tables", err);
     if (ret == 0)
         ret = add_table(plan, in->smbios, LAYOUT_SMBIOS, LAYOUT_SMBIOS_MAX, "SMBIOS tables", err);
+    if (ret == 0)
+        ret = add_reset_vector(plan, err);
     if (ret == 0)
         ret = add_other_vcpus(&load, err);
     if (ret == 0)

@@ -19,7 +19,7 @@ void e820_build(struct e820_map *map, uint64_t ram_bytes)
     add(map, 0, LAYOUT_EBDA, E820_RAM);
     add(map, LAYOUT_EBDA, LAYOUT_ACPI, E820_RESERVED);
     add(map, LAYOUT_ACPI, LAYOUT_ACPI + LAYOUT_ACPI_MAX, E820_ACPI);
-    add(map, LAYOUT_SMBIOS, LAYOUT_SMBIOS + LAYOUT_SMBIOS_MAX, E820_RESERVED);
+    add(map, LAYOUT_SMBIOS, LAYOUT_KERNEL, E820_RESERVED);
     add(map, LAYOUT_KERNEL, low, E820_RAM);
     /* Linux uses ECAM on bus 0 only if the memory map or ACPI reserves it; both do. */
     add(map, LAYOUT_ECAM, LAYOUT_ECAM + LAYOUT_ECAM_LEN, E820_RESERVED);

@@ -23,7 +23,8 @@
 #define LAYOUT_ACPI 0xa0000 /* RSDP first; the tables follow */
 #define LAYOUT_ACPI_MAX 0x50000
 #define LAYOUT_SMBIOS 0xf0000 /* entry point where Linux scans for it */
-#define LAYOUT_SMBIOS_MAX 0x10000
+#define LAYOUT_SMBIOS_MAX 0xf000
+#define LAYOUT_RESET_VECTOR 0xffff0 /* f000:fff0, where a PC's BIOS is entered */
 #define LAYOUT_KERNEL MIB(1)
 
 #define LAYOUT_PCI_MMIO32 0xc0000000ull

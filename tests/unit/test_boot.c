@@ -164,6 +164,27 @@ static void tables_and_vcpus_are_part_of_the_plan(void **state)
     plan_release(&plan);
 }
 
+static void a_jump_to_the_bios_resets_the_machine(void **state)
+{
+    (void)state;
+    /* mov al, 1; mov dx, 0x600; out dx, al; hlt; jmp $-1 */
+    static const uint8_t code[] = {0xb0, 0x01, 0xba, 0x00, 0x06, 0xee, 0xf4, 0xeb, 0xfd};
+    _cleanup_buf_ struct buf kernel = BUF_INIT;
+    make_bzimage(&kernel, &bzimage_default);
+    struct plan plan = PLAN_INIT;
+    struct error err = ERROR_INIT;
+    const struct boot_params_in in = {.vcpus = 1, .ram_bytes = MIB(64)};
+    assert_int_equal(plan_bytes(&plan, kernel.data, kernel.len, in, &err), 0);
+    bool found = false;
+    for (size_t i = 0; i < plan.n_runs; i++)
+        if (plan.runs[i].gpa == 0xff000) {
+            assert_memory_equal(plan.runs[i].bytes + 0xff0, code, sizeof(code));
+            found = true;
+        }
+    assert_true(found);
+    plan_release(&plan);
+}
+
 static void ram_that_no_kernel_fits_is_refused(void **state)
 {
     (void)state;
@@ -186,6 +207,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_opened_is_named),
         cmocka_unit_test(an_empty_initramfs_is_refused),
         cmocka_unit_test(tables_and_vcpus_are_part_of_the_plan),
+        cmocka_unit_test(a_jump_to_the_bios_resets_the_machine),
         cmocka_unit_test(ram_that_no_kernel_fits_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
