@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define IGVM_MAGIC_VALUE 1296451401 /* "IGVM" */
+#define IGVM_MAGIC_VALUE 0x4D564749 /* "IGVM" */
 #define IGVM_FORMAT_VERSION_1 1
 #define IGVM_FORMAT_VERSION_2 2
 #define PAGE_SIZE_4K 4096
