@@ -39,8 +39,15 @@ class HostError(Exception):
 
 
 def _die_with_parent():
-    """Runs in a child before exec: the kernel kills it when this process goes, however it goes."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """A function to run in a child before exec: the kernel kills it when this process goes, however it goes."""
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def prepare():
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
 
 
 class Process:
@@ -218,7 +225,7 @@ class LocalHost(Host):
     def __init__(self, husk):
         mine, theirs = socket.socketpair()
         self._agent = subprocess.Popen([str(images.agent()), str(theirs.fileno())], pass_fds=[theirs.fileno()],
-                                       stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+                                       stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent())
         theirs.close()
         self.folder = tempfile.mkdtemp(prefix="husk-test-")
         self.agent = str(images.agent())
@@ -259,18 +266,18 @@ class EmulatedHost(Host):
                    "-device", "virtserialport,chardev=agent,name=agent",
                    "-kernel", str(images.host_kernel()),
                    "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable"]
-        # QEMU reads it before the first instruction; it has no name that could be left behind.
-        with tempfile.NamedTemporaryFile(prefix="husk-testhost-") as initramfs:
+        # In memory, so that nothing is left behind however this process ends.
+        with os.fdopen(os.memfd_create("initramfs", 0), "wb") as initramfs, theirs:
             initramfs.write(images.host_initramfs().read_bytes())
             initramfs.write(images.program_archive(husk, "usr/bin/husk"))
             initramfs.flush()
             # It warns of each processor feature that it does not emulate: shown only if it fails.
             self._errors = tempfile.TemporaryFile()
-            self._qemu = subprocess.Popen([*command, "-initrd", initramfs.name], pass_fds=[theirs.fileno()],
-                                          stdin=subprocess.DEVNULL, stderr=self._errors, preexec_fn=_die_with_parent)
-            theirs.close()
-            super().__init__(mine)
-            up = self.wait_for_agent(start_timeout)
+            self._qemu = subprocess.Popen([*command, "-initrd", f"/proc/self/fd/{initramfs.fileno()}"],
+                                          pass_fds=[theirs.fileno(), initramfs.fileno()], stdin=subprocess.DEVNULL,
+                                          stderr=self._errors, preexec_fn=_die_with_parent())
+        super().__init__(mine)
+        up = self.wait_for_agent(start_timeout)
         if not up:
             self.close()
             raise HostError(f"the emulated host did not come up\n{self.console()}")
