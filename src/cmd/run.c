@@ -21,7 +21,7 @@ static int start(struct vm_config *config, struct error *err)
     int ret = start_log(&config->logging, err);
     if (ret < 0)
         return ret;
-    return error_set(err, -ENOSYS, "this build of husk cannot run machines");
+    return vmm_run(config, err);
 }
 
 static int print_config(const struct vm_config *config)

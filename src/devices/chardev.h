@@ -1,0 +1,54 @@
+/*
+ * A console endpoint: what a character device of the guest is tied to on the host. Terminal, pseudo-terminal, file or
+ * UNIX socket. Output never waits for a reader: it is queued, and the oldest goes when a bounded queue is full. Input
+ * that the guest has no room for waits, and nothing of it is lost.
+ *
+ * Output may come from any thread; everything else belongs to the loop's.
+ */
+#ifndef HUSK_DEVICES_CHARDEV_H
+#define HUSK_DEVICES_CHARDEV_H
+
+#include "base/error.h"
+#include "base/loop.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum chardev_mode {
+    CHARDEV_TTY,    /* standard input and output, raw if they are a terminal */
+    CHARDEV_PTY,    /* a pseudo-terminal of our own */
+    CHARDEV_FILE,   /* output only */
+    CHARDEV_SOCKET, /* a UNIX stream socket that one client at a time connects to */
+};
+
+struct chardev_params {
+    enum chardev_mode mode;
+    const char *path; /* of the file or socket */
+    const char *name; /* for messages, "--serial"; outlives the endpoint */
+};
+
+struct chardev;
+
+/** chardev_input - takes some of @len bytes and returns how many; the rest is offered again after chardev_input_ready(). */
+typedef size_t (*chardev_input)(void *ctx, const uint8_t *data, size_t len);
+
+/** chardev_open() - NULL with @err filled on failure. */
+struct chardev *chardev_open(const struct chardev_params *params, struct loop *loop,
+                             struct error *err);
+
+/** chardev_close() - deliver what is queued if somebody reads it (for a second at most), and undo what opening did. */
+void chardev_close(struct chardev *chardev);
+
+/** chardev_set_input() - who takes input from now on; NULL for nobody: it waits then. */
+void chardev_set_input(struct chardev *chardev, chardev_input input, void *ctx);
+
+/** chardev_input_ready() - there is room for input again; from any thread. */
+void chardev_input_ready(struct chardev *chardev);
+
+/** chardev_write() - output; from any thread; never blocks but for a file. */
+void chardev_write(struct chardev *chardev, const void *data, size_t len);
+
+/** chardev_pty_path() - of the pseudo-terminal to open, NULL in other modes. */
+const char *chardev_pty_path(const struct chardev *chardev);
+
+#endif

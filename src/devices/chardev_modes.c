@@ -1,0 +1,341 @@
+/* How each kind of console endpoint is opened, connected and closed. */
+#include "devices/chardev_internal.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What waits for a reader that is there, and what is kept for one that has yet to come. */
+#define QUEUE_TTY MIB(1)
+#define QUEUE_LATER KIB(64)
+#define FLUSH_MS 1000
+
+/* The terminal that was made raw: at most one, and signal handlers must reach it. */
+static struct termios saved_termios;
+static volatile sig_atomic_t termios_saved;
+
+static void restore_terminal(void)
+{
+    if (!termios_saved)
+        return;
+    termios_saved = 0;
+    /* In the background, changing the terminal would stop us; blocked, the signal is not sent. */
+    sigset_t ttou, old;
+    sigemptyset(&ttou);
+    sigaddset(&ttou, SIGTTOU);
+    pthread_sigmask(SIG_BLOCK, &ttou, &old);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &saved_termios);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+/** on_fatal() - restore the terminal, then die of the signal as if it had not been caught. */
+static void on_fatal(int signal)
+{
+    restore_terminal();
+    raise(signal);
+}
+
+static void make_raw(struct chardev *chardev)
+{
+    static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGQUIT, SIGSYS};
+    struct termios raw;
+    if (termios_saved || tcgetattr(STDIN_FILENO, &saved_termios) < 0)
+        return;
+    struct sigaction action = {.sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND};
+    for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
+        sigaction(fatal[i], &action, NULL);
+    raw = saved_termios;
+    cfmakeraw(&raw);
+    termios_saved = 1;
+    chardev->raw = true;
+    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+}
+
+/**
+ * reopen() - @fd's terminal or pipe as an open file of our own, so that O_NONBLOCK is not forced on everybody who shares
+ * standard input and output. Falls back to a duplicate.
+ */
+static int reopen(int fd, int flags)
+{
+    struct stat st;
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (fstat(fd, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode))) {
+        int own = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        if (own >= 0)
+            return own;
+    }
+    return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+static bool is_socket(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+/** can_be_watched() - whether epoll takes @fd: a regular file and /dev/null are always ready instead. */
+static bool can_be_watched(struct loop *loop, int fd)
+{
+    struct loop_source *source = loop_add(loop, fd, 0, NULL, NULL);
+    loop_remove(source);
+    return source;
+}
+
+static int open_tty(struct chardev *chardev, struct error *err)
+{
+    chardev->queue_size = QUEUE_TTY;
+    chardev->out_fd = reopen(STDOUT_FILENO, O_WRONLY);
+    if (chardev->out_fd < 0)
+        return error_set_errno(err, -errno, "%s: standard output cannot be used", chardev->name);
+    chardev->out_socket = is_socket(chardev->out_fd);
+    bool terminal = isatty(STDIN_FILENO);
+    if (terminal && tcgetpgrp(STDIN_FILENO) != getpgrp()) {
+        log_info("%s: husk runs in the background and reads nothing from the terminal",
+                 chardev->name);
+        return 0;
+    }
+    /* Without a standard input the guest simply gets none. */
+    chardev->in_fd = reopen(STDIN_FILENO, O_RDONLY);
+    if (chardev->in_fd >= 0)
+        chardev->in_file = !can_be_watched(chardev->loop, chardev->in_fd);
+    if (terminal)
+        make_raw(chardev);
+    return 0;
+}
+
+/**
+ * open_pty() - the slave stays open here, so that its users may come and go: the kernel keeps what does not fit our queue's
+ * reader yet, and the master never reports a hang-up.
+ */
+static int open_pty(struct chardev *chardev, struct error *err)
+{
+    chardev->queue_size = QUEUE_LATER;
+    char path[64];
+    chardev->in_fd = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (chardev->in_fd < 0 || grantpt(chardev->in_fd) < 0 || unlockpt(chardev->in_fd) < 0 ||
+        ptsname_r(chardev->in_fd, path, sizeof(path)) != 0)
+        return error_set_errno(err, -errno, "%s: could not make a pseudo-terminal", chardev->name);
+    chardev->slave_fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    struct termios raw;
+    if (chardev->slave_fd < 0 || tcgetattr(chardev->slave_fd, &raw) < 0)
+        return error_set_errno(err, -errno, "%s: could not open '%s'", chardev->name, path);
+    cfmakeraw(&raw);
+    tcsetattr(chardev->slave_fd, TCSANOW, &raw);
+    chardev->out_fd = fcntl(chardev->in_fd, F_DUPFD_CLOEXEC, 3);
+    chardev->path = strdup(path);
+    if (chardev->out_fd < 0 || !chardev->path)
+        return error_set_errno(err, -errno, "%s: could not use '%s'", chardev->name, path);
+    /* Whoever starts husk has to know, whatever the log level. */
+    fprintf(stderr, "husk: %s is at %s\n", chardev->name, path);
+    log_info("%s is at %s", chardev->name, path);
+    return 0;
+}
+
+static int open_output_file(struct chardev *chardev, const char *path, struct error *err)
+{
+    chardev->queue_size = QUEUE_LATER;
+    chardev->out_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_CLOEXEC, 0600);
+    if (chardev->out_fd < 0)
+        return error_set_errno(err, -errno, "%s: could not open '%s'", chardev->name, path);
+    return 0;
+}
+
+void chardev_disconnected(struct chardev *chardev)
+{
+    loop_remove(chardev->in_source);
+    loop_remove(chardev->out_source);
+    chardev->in_source = chardev->out_source = NULL;
+    pthread_mutex_lock(&chardev->lock);
+    cleanup_close(&chardev->out_fd);
+    chardev->out_fd = -1;
+    chardev->gone = false;
+    pthread_mutex_unlock(&chardev->lock);
+    cleanup_close(&chardev->in_fd);
+    chardev->in_fd = -1;
+    log_info("%s: the client is gone", chardev->name);
+}
+
+static void on_connect(void *ctx, uint32_t events)
+{
+    (void)events;
+    struct chardev *chardev = ctx;
+    int fd = accept4(chardev->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    int out_fd = chardev->in_fd < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
+    if (out_fd < 0) {
+        log_info("%s: another client was turned away", chardev->name);
+        close(fd);
+        return;
+    }
+    log_info("%s: a client has connected", chardev->name);
+    chardev->in_fd = fd;
+    pthread_mutex_lock(&chardev->lock);
+    chardev->out_fd = out_fd;
+    chardev->out_socket = true;
+    chardev_drain(chardev);
+    pthread_mutex_unlock(&chardev->lock);
+    chardev_refresh(chardev);
+}
+
+/** remove_stale() - a socket that nobody listens to any more. Returns -EADDRINUSE if somebody does. */
+static int remove_stale(const struct sockaddr_un *address)
+{
+    struct stat st;
+    if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return -EADDRINUSE;
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+        errno != ECONNREFUSED)
+        return -EADDRINUSE;
+    return unlink(address->sun_path) < 0 ? -errno : 0;
+}
+
+static int bind_socket(int fd, const struct sockaddr_un *address)
+{
+    /* Nobody but the owner may connect: the socket is made with that mode, not given it later. */
+    mode_t mask = umask(0177);
+    int ret = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+    if (ret == -EADDRINUSE && (ret = remove_stale(address)) == 0)
+        ret = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+    umask(mask);
+    return ret;
+}
+
+static int open_socket(struct chardev *chardev, const char *path, struct error *err)
+{
+    chardev->queue_size = QUEUE_LATER;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address.sun_path))
+        return error_set(err, -ENAMETOOLONG, "%s: the socket's path is longer than %zu characters",
+                         chardev->name, sizeof(address.sun_path) - 1);
+    memcpy(address.sun_path, path, strlen(path));
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return error_set_errno(err, -errno, "%s: could not make a socket", chardev->name);
+    int ret = bind_socket(fd, &address);
+    if (ret == -EADDRINUSE)
+        return error_set(err, ret, "%s: '%s' is in use", chardev->name, path);
+    if (ret < 0)
+        return error_set_errno(err, ret, "%s: could not make the socket '%s'", chardev->name, path);
+    chardev->path = strdup(path); /* from here on the socket is removed at the end */
+    if (!chardev->path || listen(fd, 1) < 0)
+        return error_set_errno(err, -errno, "%s: could not listen on '%s'", chardev->name, path);
+    chardev->listen_fd = take_fd(&fd);
+    chardev->listen_source =
+        loop_add(chardev->loop, chardev->listen_fd, EPOLLIN, on_connect, chardev);
+    if (!chardev->listen_source)
+        return error_set_errno(err, -errno, "%s: could not watch '%s'", chardev->name, path);
+    return 0;
+}
+
+static int open_mode(struct chardev *chardev, const char *path, struct error *err)
+{
+    switch (chardev->mode) {
+    case CHARDEV_TTY:
+        return open_tty(chardev, err);
+    case CHARDEV_PTY:
+        return open_pty(chardev, err);
+    case CHARDEV_FILE:
+        return open_output_file(chardev, path, err);
+    default:
+        return open_socket(chardev, path, err);
+    }
+}
+
+struct chardev *chardev_open(const struct chardev_params *params, struct loop *loop,
+                             struct error *err)
+{
+    struct chardev *chardev = calloc(1, sizeof(*chardev));
+    if (!chardev) {
+        error_set(err, -ENOMEM, "%s: out of memory", params->name);
+        return NULL;
+    }
+    chardev->mode = params->mode;
+    chardev->name = params->name;
+    chardev->loop = loop;
+    chardev->in_fd = chardev->out_fd = chardev->listen_fd = chardev->slave_fd = -1;
+    pthread_mutex_init(&chardev->lock, NULL);
+    chardev->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (chardev->wake_fd >= 0)
+        chardev->wake_source = loop_add(loop, chardev->wake_fd, EPOLLIN, chardev_on_wake, chardev);
+    int ret = 0;
+    if (!chardev->wake_source)
+        ret = error_set_errno(err, -errno, "%s: could not be set up", params->name);
+    if (ret == 0)
+        ret = open_mode(chardev, params->path, err);
+    if (ret < 0) {
+        chardev_close(chardev);
+        return NULL;
+    }
+    return chardev;
+}
+
+/** flush() - give a reader that is there FLUSH_MS to take what is queued. */
+static void flush(struct chardev *chardev)
+{
+    struct timespec start, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    pthread_mutex_lock(&chardev->lock);
+    for (;;) {
+        chardev_drain(chardev);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        long spent = (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
+        struct pollfd poll_fd = {.fd = chardev->out_fd, .events = POLLOUT};
+        if (!chardev->queue_len || chardev->out_fd < 0 || spent >= FLUSH_MS ||
+            poll(&poll_fd, 1, (int)(FLUSH_MS - spent)) <= 0)
+            break;
+    }
+    pthread_mutex_unlock(&chardev->lock);
+}
+
+void chardev_close(struct chardev *chardev)
+{
+    if (!chardev)
+        return;
+    /* The kernel would keep what the pseudo-terminal's queue holds only as long as it exists. */
+    if (chardev->mode != CHARDEV_PTY)
+        flush(chardev);
+    if (chardev->dropped)
+        log_message(chardev->mode == CHARDEV_TTY ? LOG_WARN : LOG_INFO,
+                    "%s: %" PRIu64 " bytes of output were dropped: nobody read them in time",
+                    chardev->name, chardev->dropped);
+    if (chardev->raw)
+        restore_terminal();
+    loop_remove(chardev->in_source);
+    loop_remove(chardev->out_source);
+    loop_remove(chardev->wake_source);
+    loop_remove(chardev->listen_source);
+    if (chardev->mode == CHARDEV_SOCKET && chardev->path)
+        unlink(chardev->path);
+    cleanup_close(&chardev->in_fd);
+    cleanup_close(&chardev->out_fd);
+    cleanup_close(&chardev->listen_fd);
+    cleanup_close(&chardev->slave_fd);
+    cleanup_close(&chardev->wake_fd);
+    pthread_mutex_destroy(&chardev->lock);
+    free(chardev->queue);
+    free(chardev->path);
+    free(chardev);
+}

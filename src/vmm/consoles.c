@@ -1,0 +1,52 @@
+#include "vmm/consoles.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/** open_one() - *@chardev stays NULL for a console that goes nowhere. */
+static int open_one(struct chardev **chardev, const struct console_config *config, const char *name,
+                    struct loop *loop, struct error *err)
+{
+    static const enum chardev_mode modes[] = {
+        [CONSOLE_TTY] = CHARDEV_TTY,
+        [CONSOLE_PTY] = CHARDEV_PTY,
+        [CONSOLE_FILE] = CHARDEV_FILE,
+        [CONSOLE_SOCKET] = CHARDEV_SOCKET,
+    };
+    if (config->mode == CONSOLE_OFF || config->mode == CONSOLE_NULL)
+        return 0;
+    struct chardev_params params = {
+        .mode = modes[config->mode], .path = config->path, .name = name};
+    *chardev = chardev_open(&params, loop, err);
+    return *chardev ? 0 : err->code;
+}
+
+struct consoles *consoles_open(const struct vm_config *config, struct loop *loop, struct error *err)
+{
+    struct consoles *consoles = calloc(1, sizeof(*consoles));
+    if (!consoles) {
+        error_set(err, -ENOMEM, "out of memory for the consoles");
+        return NULL;
+    }
+    int ret = open_one(&consoles->serial, &config->serial, "--serial", loop, err);
+    if (ret == 0)
+        ret = open_one(&consoles->debug, &config->debug_console, "--debug-console", loop, err);
+    if (ret < 0) {
+        consoles_close(consoles);
+        return NULL;
+    }
+    if (!consoles->serial)
+        log_info("what the guest writes to its serial port is not shown; --serial tty shows it");
+    return consoles;
+}
+
+void consoles_close(struct consoles *consoles)
+{
+    if (!consoles)
+        return;
+    chardev_close(consoles->serial);
+    chardev_close(consoles->debug);
+    free(consoles);
+}
