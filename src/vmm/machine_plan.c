@@ -47,14 +47,21 @@ static uint64_t ram_end(uint64_t ram_bytes)
     return ram_bytes > low ? LAYOUT_HIGH_RAM_BASE + (ram_bytes - low) : LAYOUT_HIGH_RAM_BASE;
 }
 
-static int describe(struct buf *acpi, struct buf *smbios, const struct vm_config *config,
-                    uint64_t address_limit, struct error *err)
+struct pci_window machine_pci_window64(uint64_t ram_bytes)
 {
-    uint64_t mmio64 = align_up(ram_end(config->memory.size), GIB(1));
+    uint64_t base = align_up(ram_end(ram_bytes), GIB(1));
+    uint64_t limit = BIT64(physical_address_bits());
+    return (struct pci_window){base, base < limit ? MIN(PCI_MMIO64_LEN, limit - base) : 0};
+}
+
+static int describe(struct buf *acpi, struct buf *smbios, const struct vm_config *config,
+                    struct error *err)
+{
+    struct pci_window window = machine_pci_window64(config->memory.size);
     struct acpi_in acpi_in = {
         .cpus = machine_cpu_layout(&config->cpus),
-        .pci_mmio64 = mmio64,
-        .pci_mmio64_len = mmio64 < address_limit ? MIN(PCI_MMIO64_LEN, address_limit - mmio64) : 0,
+        .pci_mmio64 = window.base,
+        .pci_mmio64_len = window.len,
         .serial = config->serial.mode != CONSOLE_OFF,
     };
     int ret = acpi_build(acpi, LAYOUT_ACPI, &acpi_in, err);
@@ -91,7 +98,7 @@ int machine_plan(struct plan *plan, const struct vm_config *config, struct error
 
     _cleanup_buf_ struct buf acpi = BUF_INIT;
     _cleanup_buf_ struct buf smbios = BUF_INIT;
-    int ret = describe(&acpi, &smbios, config, BIT64(bits), err);
+    int ret = describe(&acpi, &smbios, config, err);
     if (ret < 0)
         return ret;
     struct boot_params_in in = {

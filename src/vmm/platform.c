@@ -4,8 +4,11 @@
 #include "devices/acpi_pm.h"
 #include "devices/ioapic.h"
 #include "devices/legacy_ports.h"
+#include "devices/pci.h"
+#include "devices/pvpanic.h"
 #include "devices/rtc.h"
 #include "devices/serial.h"
+#include "vmm/machine_layout.h"
 #include "x86/boot.h"
 #include "x86/layout.h"
 
@@ -20,6 +23,8 @@ struct platform {
     struct legacy_ports *legacy;
     struct rtc *rtc;
     struct serial *serial; /* NULL with --serial off */
+    struct pci_host *pci;
+    struct pvpanic *pvpanic; /* NULL without --pvpanic */
 };
 
 static void stop_machine(struct platform *platform, enum stop_kind kind, const char *detail)
@@ -165,6 +170,30 @@ static int create_serial(struct platform *platform, struct error *err)
     return ret;
 }
 
+static void on_panic(void *ctx, uint8_t bits)
+{
+    struct platform *platform = ctx;
+    if (bits & PVPANIC_PANICKED)
+        log_warn("the guest says that it has panicked");
+    if (bits & PVPANIC_CRASH_LOADED)
+        log_warn("the guest says that it has panicked and runs its crash kernel");
+    event_emit(platform->in.events, "guest", "panic", "event",
+               bits & PVPANIC_PANICKED ? "panicked" : "crash-loaded", NULL);
+}
+
+static int create_pci(struct platform *platform, struct error *err)
+{
+    struct pci_window window = machine_pci_window64(platform->in.config->memory.size);
+    platform->pci =
+        pci_host_new(platform->in.ports, platform->in.mmio, window.base, window.len, err);
+    if (!platform->pci)
+        return err->code;
+    if (!platform->in.config->pvpanic)
+        return 0;
+    platform->pvpanic = pvpanic_new(platform->pci, on_panic, platform, err);
+    return platform->pvpanic ? 0 : err->code;
+}
+
 struct platform *platform_create(const struct platform_in *in, struct error *err)
 {
     struct platform *platform = calloc(1, sizeof(*platform));
@@ -182,6 +211,8 @@ struct platform *platform_create(const struct platform_in *in, struct error *err
         ret = create_rtc(platform, err);
     if (ret == 0)
         ret = create_serial(platform, err);
+    if (ret == 0)
+        ret = create_pci(platform, err);
     if (ret < 0) {
         platform_destroy(platform);
         return NULL;
@@ -195,6 +226,8 @@ void platform_destroy(struct platform *platform)
         return;
     if (platform->in.consoles->serial)
         chardev_set_input(platform->in.consoles->serial, NULL, NULL);
+    pci_host_free(platform->pci);
+    pvpanic_free(platform->pvpanic);
     serial_free(platform->serial);
     rtc_free(platform->rtc);
     legacy_ports_free(platform->legacy);
