@@ -19,6 +19,9 @@ extern const size_t cmd_table_len;
 /** cmd_run() - "husk run": boot a machine and run it until it ends. */
 int cmd_run(int argc, char **argv);
 
+/** cmd_sim() - "husk sim": run a program against the simulated SEV-SNP platform. */
+int cmd_sim(int argc, char **argv);
+
 /** cmd_help() - "husk help": the overview, or what is known about one subcommand. */
 int cmd_help(int argc, char **argv);
 
