@@ -3,6 +3,9 @@
 
 #include <inttypes.h>
 
+/* Hyper-V's partition has fewer registers than this in an initial context. */
+#define VBS_REGISTERS_MAX 512
+
 /* The forms. Platforms of one form may share a context. */
 enum context_form {
     FORM_NONE,
@@ -48,6 +51,11 @@ static void check_vbs(const struct igvm_header *h, const uint8_t *data,
     uint32_t count = load_le32(data);
     if (count == 0)
         WRONG("the VBS context has no registers");
+    if (count > VBS_REGISTERS_MAX) {
+        WRONG("the VBS context claims %" PRIu32 " registers, at most %d are taken", count,
+              VBS_REGISTERS_MAX);
+        return;
+    }
     const uint8_t *reg = data + sizeof(VbsVpContextHeader);
     for (uint32_t i = 0; i < count; i++, reg += sizeof(VbsVpContextRegister)) {
         if (reg[0] > 2) {

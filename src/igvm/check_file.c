@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #define VP_INDEXES 65536u
+/* More than any machine has processors; what they point to may overlap, so without a bound time is not linear. */
+#define CONTEXTS_MAX (4 * VP_INDEXES)
 
 /*
  * Parameter areas by index: open addressing, a slot is the number of the area's header, 0 if free. The lowest bit of
@@ -27,6 +29,7 @@ struct check {
     struct igvm_range tables[32]; /* page tables: at most one for each bit of a mask */
     size_t n_tables;
     uint8_t *contexts; /* one bit a vp_index, for each mask bit that is declared */
+    uint32_t n_contexts;
     uint32_t policies, id_blocks, page_tables, documents, signatures; /* masks seen */
 };
 
@@ -250,6 +253,17 @@ static void check_context_index(struct check *c, const struct igvm_header *h)
     }
 }
 
+static void check_context(struct check *c, const struct igvm_header *h)
+{
+    check_context_index(c, h);
+    uint64_t len;
+    if (++c->n_contexts == CONTEXTS_MAX)
+        igvm_report(c->reporter, h, IGVMAPI_INVALID_BINARY_DIRECTIVE_HEADER,
+                    "there are more than %u VP_CONTEXT headers", CONTEXTS_MAX);
+    if (c->n_contexts < CONTEXTS_MAX && igvm_file_data(c->file, h, &len))
+        igvm_check_vp_context(c->file, h, c->reporter);
+}
+
 /** check_region_contexts() - a region's registers belong to a processor that has a context. */
 static void check_region_contexts(const struct check *c)
 {
@@ -309,7 +323,7 @@ static void check_one(struct check *c, const struct igvm_header *h)
         check_insert(c, h);
         break;
     case IGVM_VHT_VP_CONTEXT:
-        check_context_index(c, h);
+        check_context(c, h);
         break;
     case IGVM_VHT_ERROR_RANGE:
         add_range(c->file, c->pages, &c->n_pages, h, load_le64(p), load_le32(p + 12));

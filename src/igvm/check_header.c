@@ -264,8 +264,6 @@ static void check_data(const struct igvm_file *file, const struct igvm_header *h
               at, bytes, file->size);
     else if (bytes == 0)
         WRONG("size_bytes is 0");
-    else if (h->type == IGVM_VHT_VP_CONTEXT)
-        igvm_check_vp_context(file, h, reporter);
 }
 
 static void check_value(const struct igvm_file *file, const struct igvm_header *h,
