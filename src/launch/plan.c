@@ -20,6 +20,13 @@ void plan_release(struct plan *plan)
     free(plan->runs);
     free(plan->files);
     free(plan->vcpus);
+    for (size_t i = 0; i < plan->n_vmsas; i++)
+        free(plan->vmsas[i].page);
+    free(plan->vmsas);
+    free(plan->parameters);
+    free(plan->ranges);
+    free(plan->id_block);
+    free(plan->id_auth);
     *plan = PLAN_INIT;
 }
 
@@ -66,6 +73,15 @@ static struct plan_run *add_run(struct plan *plan, uint64_t gpa, uint64_t len, c
     }
     struct plan_run *run = &plan->runs[plan->n_runs++];
     *run = (struct plan_run){.gpa = gpa, .len = len, .type = PLAN_PAGE_NORMAL, .origin = origin};
+    return run;
+}
+
+struct plan_run *plan_add_pages(struct plan *plan, uint64_t gpa, uint64_t len,
+                                enum plan_page_type type, const char *origin, struct error *err)
+{
+    struct plan_run *run = add_run(plan, gpa, len, origin, err);
+    if (run)
+        run->type = type;
     return run;
 }
 

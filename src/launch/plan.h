@@ -72,6 +72,33 @@ struct plan_vcpu {
     struct plan_segment es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
 };
 
+/* What isolates the guest. */
+enum plan_platform { PLAN_NATIVE, PLAN_SEV, PLAN_SEV_ES, PLAN_SEV_SNP };
+
+/* A VMSA as a file has it, for those who measure it at its place among the runs. */
+struct plan_vmsa {
+    uint32_t vcpu;
+    uint32_t directive; /* number of the IGVM header */
+    size_t position;    /* how many runs come before it */
+    uint64_t gpa;
+    uint8_t *page; /* 4096 bytes, owned by the plan */
+};
+
+/* What the loader has to write into a run once it knows the machine: an IGVM parameter. */
+struct plan_parameter {
+    size_t run;         /* index of the run that the parameter area became */
+    uint32_t type;      /* IGVM_VHT_*: memory map, VP count, ... */
+    uint32_t offset;    /* in that run */
+    uint32_t directive; /* number of the IGVM header */
+};
+
+/* Memory that has to be there, or that the guest reports errors in (shared). */
+struct plan_range {
+    uint64_t gpa, len;
+    bool shared;
+    uint32_t directive; /* number of the IGVM header */
+};
+
 struct plan {
     struct plan_run *runs;
     size_t n_runs, cap_runs;
@@ -79,6 +106,19 @@ struct plan {
     size_t n_files;
     struct plan_vcpu *vcpus;
     size_t n_vcpus;
+
+    enum plan_platform platform;
+    uint64_t policy;        /* guest policy of SEV-SNP */
+    uint64_t vmsa_features; /* SEV_FEATURES, SNP_ACTIVE included */
+    uint8_t *id_block;      /* 96 bytes, NULL for none; owned by the plan */
+    uint8_t *id_auth;       /* 4096 bytes, with id_block */
+    bool author_key;        /* id_auth has one */
+    struct plan_vmsa *vmsas;
+    size_t n_vmsas;
+    struct plan_parameter *parameters;
+    size_t n_parameters;
+    struct plan_range *ranges;
+    size_t n_ranges;
 };
 
 #define PLAN_INIT ((struct plan){0})
@@ -100,6 +140,28 @@ int plan_add_bytes(struct plan *plan, uint64_t gpa, const void *bytes, uint64_t 
 /** plan_add_file_range() - a run of @len bytes from @offset of file @file; the range must lie in the file. */
 int plan_add_file_range(struct plan *plan, uint64_t gpa, unsigned file, uint64_t offset,
                         uint64_t len, const char *origin, struct error *err);
+
+/** plan_add_pages() - a run of @len bytes, whole pages, without contents of its own.
+ *
+ * Return: the run, for callers to set what else it has; it may move when another is added. NULL with @err filled.
+ */
+struct plan_run *plan_add_pages(struct plan *plan, uint64_t gpa, uint64_t len,
+                                enum plan_page_type type, const char *origin, struct error *err);
+
+/** plan_add_vmsa() - a VMSA behind the runs so far; @page is copied. */
+int plan_add_vmsa(struct plan *plan, const struct plan_vmsa *vmsa, const uint8_t page[4096],
+                  struct error *err);
+
+/** plan_add_parameter() - append @parameter. */
+int plan_add_parameter(struct plan *plan, const struct plan_parameter *parameter,
+                       struct error *err);
+
+/** plan_add_range() - append @range. */
+int plan_add_range(struct plan *plan, const struct plan_range *range, struct error *err);
+
+/** plan_set_id_block() - copy both (96 and 4096 bytes) into the plan. */
+int plan_set_id_block(struct plan *plan, const void *id_block, const void *id_auth, bool author_key,
+                      struct error *err);
 
 /** plan_vcpu_reset() - what a processor holds after reset (AMD APM volume 2, 14.1.3), for callers to change.
  * General registers, segments and control registers are 0 but for RFLAGS, XCR0, PAT, DR6, DR7, FCW and MXCSR.

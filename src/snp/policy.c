@@ -27,7 +27,7 @@ int snp_policy_check(uint64_t policy, struct error *err)
     if (policy & ~POLICY_KNOWN)
         return error_set(err, -EINVAL,
                          "guest policy 0x%" PRIx64 ": bits 0x%" PRIx64 " have no meaning", policy,
-                         policy & ~POLICY_KNOWN);
+                         (uint64_t)(policy & ~POLICY_KNOWN));
     return 0;
 }
 
