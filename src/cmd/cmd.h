@@ -22,6 +22,9 @@ int cmd_run(int argc, char **argv);
 /** cmd_sim() - "husk sim": run a program against the simulated SEV-SNP platform. */
 int cmd_sim(int argc, char **argv);
 
+/** cmd_measure() - "husk measure": the launch digest of what run would start. */
+int cmd_measure(int argc, char **argv);
+
 /** cmd_help() - "husk help": the overview, or what is known about one subcommand. */
 int cmd_help(int argc, char **argv);
 

@@ -33,6 +33,17 @@ static void print_overview(void)
          "`husk run --help` lists all options, `man husk` explains them.");
 }
 
+/** help_of() - what a subcommand says of itself. */
+static int help_of(const char *name)
+{
+    char option[] = "--help";
+    char *argv[] = {option, NULL};
+    for (size_t i = 0; i < cmd_table_len; i++)
+        if (strcmp(cmd_table[i].name, name) == 0)
+            return cmd_table[i].run(1, argv);
+    return cmd_unknown(name);
+}
+
 int cmd_help(int argc, char **argv)
 {
     const char *subject = argc ? argv[0] : "help";
@@ -43,6 +54,6 @@ int cmd_help(int argc, char **argv)
     else if (strcmp(subject, "man") == 0)
         cmd_print_man();
     else
-        return cmd_unknown(subject);
+        return help_of(subject);
     return VMM_EXIT_POWER_OFF;
 }
