@@ -193,16 +193,23 @@ static uint64_t allocate(struct window *window, uint64_t size)
     return base;
 }
 
+/** register_taken() - whether BAR @bar is there, or its register is the upper half of the one before. */
+static bool register_taken(const struct pci_device *device, unsigned bar)
+{
+    return device->bars[bar].size || (bar > 0 && device->bars[bar - 1].is_64bit);
+}
+
 int pci_device_add_bar(struct pci_device *device, unsigned bar, uint64_t size, bool is_64bit,
                        const struct bus_ops *ops, struct error *err)
 {
     unsigned registers = is_64bit ? 2 : 1;
-    if (bar + registers > PCI_BARS_MAX || size < 16 || (size & (size - 1)) ||
-        device->bars[bar].size)
+    if (bar >= PCI_BARS_MAX || bar + registers > PCI_BARS_MAX || size < 16 || (size & (size - 1)) ||
+        register_taken(device, bar) || (is_64bit && register_taken(device, bar + 1)))
         return error_set(err, -EINVAL, "%s cannot have a BAR %u of 0x%" PRIx64 " bytes",
                          device->params.name, bar, size);
     struct pci_host *host = device->host;
-    uint64_t base = allocate(is_64bit ? &host->window64 : &host->window32, size);
+    bool high = is_64bit && host->window64.len;
+    uint64_t base = allocate(high ? &host->window64 : &host->window32, size);
     if (!base)
         return error_set(err, -ENOSPC, "no room for 0x%" PRIx64 " bytes of %s in the PCI window",
                          size, device->params.name);

@@ -56,11 +56,11 @@ struct pci_device *pci_device_add(struct pci_host *host, const struct pci_device
 
 /**
  * pci_device_add_bar() - memory BAR number @bar, @size bytes (a power of two, 16 at least) that @ops answer.
- * @is_64bit: takes the next BAR's register too and goes to the 64-bit window.
+ * @is_64bit: takes the next BAR's register too and goes to the 64-bit window, if there is one.
  *
  * The BAR gets an address in its window, as firmware would give it.
  *
- * Return: 0, -ENOSPC if the window is full, -EINVAL for a number or size that cannot be.
+ * Return: 0, -ENOSPC if the window is full, -EINVAL for a number or size that cannot be, or a register that is taken.
  */
 int pci_device_add_bar(struct pci_device *device, unsigned bar, uint64_t size, bool is_64bit,
                        const struct bus_ops *ops, struct error *err);
