@@ -7,7 +7,6 @@
 
 #include "base/bytes.h"
 #include "devices/pci.h"
-#include "devices/pvpanic.h"
 #include "x86/layout.h"
 
 #include <errno.h>
@@ -557,37 +556,6 @@ static void a_device_is_told_what_of_its_configuration_was_written(void **state)
     assert_int_equal(pci_device_config(probe.pci)[PCI_COMMAND + 1], 0x04);
 }
 
-static void on_panic(void *ctx, uint8_t events)
-{
-    *(uint8_t *)ctx |= events;
-}
-
-static void pvpanic_passes_on_the_events_it_offers(void **state)
-{
-    (void)state;
-    struct machine *m = machine_new(WINDOW64_LEN);
-    uint8_t seen = 0;
-    struct pvpanic *pvpanic = pvpanic_new(m->host, on_panic, &seen, NULL);
-    assert_non_null(pvpanic);
-    assert_int_equal(config_read(m, 1, PCI_VENDOR_ID), 0x00111b36);
-    assert_int_equal(config_read(m, 1, PCI_CLASS_REVISION) >> 8, 0x088000);
-    uint64_t base = config_read(m, 1, PCI_BASE_ADDRESS_0);
-    assert_int_equal(answer_at(m, base), PVPANIC_PANICKED | PVPANIC_CRASH_LOADED);
-    assert_int_equal(answer_at(m, base + 1), 0);
-    uint8_t value = 0xfc;
-    assert_true(bus_write(m->mmio, base, &value, 1));
-    value = PVPANIC_PANICKED;
-    assert_true(bus_write(m->mmio, base + 4, &value, 1));
-    assert_int_equal(seen, 0);
-    assert_true(bus_write(m->mmio, base, &value, 1));
-    assert_int_equal(seen, PVPANIC_PANICKED);
-    value = PVPANIC_CRASH_LOADED;
-    assert_true(bus_write(m->mmio, base, &value, 1));
-    assert_int_equal(seen, PVPANIC_PANICKED | PVPANIC_CRASH_LOADED);
-    machine_free(m);
-    pvpanic_free(pvpanic);
-}
-
 #define pci_test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -611,7 +579,6 @@ int main(void)
         cmocka_unit_test(without_a_64_bit_window_everything_is_below_4_gib),
         pci_test(the_capability_list_leads_to_every_capability),
         pci_test(a_device_is_told_what_of_its_configuration_was_written),
-        cmocka_unit_test(pvpanic_passes_on_the_events_it_offers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
