@@ -3,6 +3,7 @@
 
 #include "sim/abi.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -418,6 +419,16 @@ static long step_cpuid(const struct step *step, char *detail, size_t len)
     return r;
 }
 
+/** step_host_cpuid() - what the processor itself says of leaf 0x8000001f. */
+static long step_host_cpuid(const struct step *step, char *detail, size_t len)
+{
+    (void)step;
+    uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+    __get_cpuid(0x8000001f, &eax, &ebx, &ecx, &edx);
+    snprintf(detail, len, ", \"ebx\": %u", ebx);
+    return 0;
+}
+
 const struct step_kind step_kinds[] = {
     {"open-kvm", step_open_kvm},
     {"open-sev", step_open_sev},
@@ -451,6 +462,7 @@ const struct step_kind step_kinds[] = {
     {"sev-issue", step_sev_issue},
     {"protect", step_protect},
     {"cpuid", step_cpuid},
+    {"host-cpuid", step_host_cpuid},
     {"close", step_close},
     {"raw-close", step_raw_close},
     {"dup", step_dup},
