@@ -9,10 +9,10 @@ import pytest
 def test_the_guest_has_the_processors_and_memory_it_was_given(debian, cpus, memory, mib):
     machine = debian("husk.poweroff", cpus=cpus, memory=memory)
     machine.expect(r"^Linux .*x86_64")
-    kib = int(machine.expect(r"husk-guest: memory (\d+) kB")[1])
+    kib = int(machine.expect(r"husk-guest: memory (\d+) kB\r*\n")[1])
     # The kernel keeps its image, its page array (1/64 of RAM) and reserved low memory out of MemTotal.
     assert mib * 1024 * 63 // 64 - 48 * 1024 < kib < mib * 1024
-    assert int(machine.expect(r"husk-guest: cpus (\d+)")[1]) == cpus
+    assert int(machine.expect(r"husk-guest: cpus (\d+)\r*\n")[1]) == cpus
     machine.event("shutdown")
     machine.ends_with(0)
 

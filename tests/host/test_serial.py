@@ -32,7 +32,7 @@ def test_file(host, debian):
 
 def test_pty(host, debian):
     machine = debian(SHELL, serial="pty", pty=False)
-    path = machine.process.expect(r"(/dev/pts/\d+)", 60, "errors")[1].decode()
+    path = machine.process.expect(r"(/dev/pts/\d+)\b.*\n", 60, "errors")[1].decode()
     terminal = host.start(f"exec cat {path}")
     typing = host.start(f"exec cat > {path}")
     try:
