@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE))
 import testhost  # noqa: E402
 
 # How long a guest may take to reach user space, seconds. The emulated host is slow, and busy machines make it slower.
-BOOT = 180
+BOOT = 90
 QUIET = "console=ttyS0 quiet panic=-1 "
 
 

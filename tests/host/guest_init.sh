@@ -23,8 +23,10 @@ echo "husk-guest: cpus $(nproc)"
 power_button() {
     for input in /sys/class/input/event*; do
         if [ "$(cat "$input/device/name" 2>/dev/null)" = "Power Button" ]; then
+            # What is pressed before the device is open is lost.
+            exec 4<"/dev/input/${input##*/}"
             echo "husk-guest: waiting for the power button"
-            dd if="/dev/input/${input##*/}" bs=24 count=1 of=/dev/null 2>/dev/null
+            dd bs=24 count=1 <&4 >/dev/null 2>&1
             echo "husk-guest: power button pressed"
             return
         fi
