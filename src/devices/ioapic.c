@@ -133,9 +133,11 @@ static void write_entry(struct ioapic *ioapic, unsigned pin, bool upper, uint32_
         entry &= ~ENTRY_REMOTE_IRR;
     ioapic->entries[pin] = entry;
 
-    /* KVM is told only of what it would do differently: a table is expensive, and a masked entry sends nothing. */
+    /* KVM is told only of what it would do differently: a table is expensive, and a masked entry sends nothing. While
+     * a level-triggered interrupt is being served its route stays: without it KVM would not report the EOI. */
     bool was_masked = old & ENTRY_MASKED, is_masked = entry & ENTRY_MASKED;
-    if (old != entry && !(was_masked && is_masked)) {
+    bool in_service = entry & ENTRY_REMOTE_IRR;
+    if (old != entry && !(is_masked && (was_masked || in_service))) {
         ioapic->ops->set_route(ioapic->ctx, pin, is_masked, message_address(entry),
                                message_data(entry));
         ioapic->ops->commit_routes(ioapic->ctx);

@@ -136,6 +136,32 @@ static void a_level_that_was_high_sends_when_unmasked(void **state)
     ioapic_free(ioapic);
 }
 
+static void a_level_masked_while_it_is_served_still_has_its_end_reported(void **state)
+{
+    (void)state;
+    struct listener l = {0};
+    struct ioapic *ioapic = ioapic_new(&ops, &l);
+    write_reg(ioapic, 0x10 + 2 * 9, 0x8031);
+    assert_int_equal(l.routes, 1);
+    ioapic_set_irq(ioapic, 9, true);
+    /* Linux masks a level-triggered pin around the EOI when it moves it. */
+    write_reg(ioapic, 0x10 + 2 * 9, 0x18031);
+    assert_int_equal(l.routes, 1);
+    ioapic_eoi(ioapic, 0x31);
+    assert_int_equal(l.messages, 1);
+    write_reg(ioapic, 0x10 + 2 * 9, 0x8032);
+    assert_int_equal(l.routes, 2);
+    assert_int_equal(l.messages, 2);
+    assert_int_equal(l.data & 0xff, 0x32);
+    /* With nothing being served, a mask takes the route away. */
+    ioapic_set_irq(ioapic, 9, false);
+    ioapic_eoi(ioapic, 0x32);
+    write_reg(ioapic, 0x10 + 2 * 9, 0x18032);
+    assert_int_equal(l.routes, 3);
+    assert_true(l.masked);
+    ioapic_free(ioapic);
+}
+
 static void kvm_is_told_only_of_what_matters(void **state)
 {
     (void)state;
@@ -181,6 +207,7 @@ int main(void)
         cmocka_unit_test(a_masked_pin_sends_nothing),
         cmocka_unit_test(a_level_sends_again_until_it_is_low),
         cmocka_unit_test(a_level_that_was_high_sends_when_unmasked),
+        cmocka_unit_test(a_level_masked_while_it_is_served_still_has_its_end_reported),
         cmocka_unit_test(kvm_is_told_only_of_what_matters),
         cmocka_unit_test(registers_read_as_the_data_sheet_says),
     };
