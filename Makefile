@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 PREFIX ?= /usr/local
 
-.PHONY: all asan fuzz demo test lint install clean
+.PHONY: all asan fuzz demo test bench lint install clean
 
 all:
 	@scripts/setup build
@@ -29,6 +29,10 @@ demo: all
 test: all
 	@scripts/setup test
 	@scripts/test
+
+bench: all
+	@scripts/setup demo
+	@scripts/bench
 
 lint: all
 	@scripts/setup lint
