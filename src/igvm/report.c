@@ -6,6 +6,10 @@
 
 static void report(struct igvm_reporter *reporter, const struct igvm_header *header,
                    IgvmResult code, bool tolerated, const char *fmt, va_list args)
+    __attribute__((format(printf, 5, 0)));
+
+static void report(struct igvm_reporter *reporter, const struct igvm_header *header,
+                   IgvmResult code, bool tolerated, const char *fmt, va_list args)
 {
     if (!tolerated && reporter->first == IGVMAPI_OK)
         reporter->first = code;

@@ -39,6 +39,9 @@ char *report_hex(const uint8_t *data, size_t len, char *text)
 }
 
 static void log_va(struct report *report, const char *prefix, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
+
+static void log_va(struct report *report, const char *prefix, const char *fmt, va_list args)
 {
     if (!report->log)
         return;

@@ -92,7 +92,7 @@ int supported_cpuid(struct kvm_cpuid2 *cpuid)
     cpuid->nent = 0;
     const uint32_t bases[] = {0, LEAF_EXTENDED};
     for (size_t b = 0; b < 2; b++) {
-        uint32_t last = __get_cpuid_max(bases[b], NULL);
+        uint32_t last = (uint32_t)__get_cpuid_max(bases[b], NULL);
         for (uint32_t leaf = bases[b]; leaf <= last && last - bases[b] < 0x100; leaf++) {
             uint32_t n = subleaves(leaf);
             for (uint32_t i = 0; i < (n ? n : 1); i++)
