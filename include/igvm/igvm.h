@@ -125,6 +125,9 @@ struct igvm_header {
 
 struct igvm_file;
 
+/** igvm_checksum() - what the checksum of a file must be; 0 if its headers do not lie in it. */
+uint32_t igvm_checksum(const void *data, size_t size);
+
 /** igvm_file_open() - check a file in place and index it.
  * @data, @size: the file; must stay until igvm_file_close().
  * @report: called for each finding, in the file's order, then for those that concern several headers; may be NULL.

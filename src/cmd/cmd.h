@@ -25,6 +25,9 @@ int cmd_sim(int argc, char **argv);
 /** cmd_measure() - "husk measure": the launch digest of what run would start. */
 int cmd_measure(int argc, char **argv);
 
+/** cmd_igvm() - "husk igvm": make, show and change IGVM files. */
+int cmd_igvm(int argc, char **argv);
+
 /** cmd_help() - "husk help": the overview, or what is known about one subcommand. */
 int cmd_help(int argc, char **argv);
 

@@ -12,6 +12,10 @@
 static const struct word_option *find(const struct word_option *options, size_t n, const char *word,
                                       const char **value)
 {
+    *value = NULL;
+    for (size_t i = 0; i < n; i++)
+        if (word[0] == '-' && options[i].letter && word[1] == options[i].letter && !word[2])
+            return &options[i];
     if (strncmp(word, "--", 2) != 0)
         return NULL;
     size_t len = strcspn(word + 2, "=");

@@ -13,6 +13,7 @@ struct word_option {
     const char *name;  /* without the dashes */
     const char *value; /* what help shows for its value; NULL for a flag */
     const char *help;
+    char letter;              /* 0: none */
     bool *flag;               /* for a flag */
     const char **text;        /* where its value goes, */
     struct string_list *list; /* or is added, for one that may be repeated */

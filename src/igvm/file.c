@@ -7,6 +7,23 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+IGVM_EXPORT uint32_t igvm_checksum(const void *file, size_t size)
+{
+    static const uint8_t no_checksum[4];
+    const uint8_t *data = file;
+    if (size < sizeof(IGVM_FIXED_HEADER))
+        return 0;
+    uint32_t fixed = load_le32(data + 4) == IGVM_FORMAT_VERSION_2 ? sizeof(IGVM_FIXED_HEADER_V2)
+                                                                  : sizeof(IGVM_FIXED_HEADER);
+    uint32_t start = load_le32(data + 8), len = load_le32(data + 12);
+    if (size < fixed || !range_within(start, len, size))
+        return 0;
+    uint32_t crc = igvm_crc32(0, data, 20);
+    crc = igvm_crc32(crc, no_checksum, sizeof(no_checksum));
+    crc = igvm_crc32(crc, data + 24, fixed - 24);
+    return igvm_crc32(crc, data + start, len);
+}
+
 /** check_fixed_header() - fill @file from it. Returns false if the variable headers cannot be found. */
 static bool check_fixed_header(struct igvm_file *file, struct igvm_reporter *reporter)
 {
@@ -60,11 +77,7 @@ static bool check_fixed_header(struct igvm_file *file, struct igvm_reporter *rep
     file->var_start = var_offset;
     file->var_end = (uint32_t)var_end;
 
-    static const uint8_t no_checksum[4];
-    uint32_t crc = igvm_crc32(0, data, 20);
-    crc = igvm_crc32(crc, no_checksum, sizeof(no_checksum));
-    crc = igvm_crc32(crc, data + 24, file->fixed_size - 24);
-    crc = igvm_crc32(crc, data + var_offset, var_size);
+    uint32_t crc = igvm_checksum(data, file->size);
     if (crc != load_le32(data + 20))
         igvm_report(reporter, NULL, IGVMAPI_INVALID_CHECKSUM,
                     "checksum is 0x%08" PRIx32 " but the headers' CRC-32 is 0x%08" PRIx32,
