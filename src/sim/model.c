@@ -86,7 +86,7 @@ struct object *model_add(struct call *call, enum sim_kind kind, void *thing)
 static void object_free(struct model *model, struct object *object)
 {
     if (model->object_closed)
-        model->object_closed(model, object);
+        model->object_closed(model->object_closed_ctx, object);
     model->objects[object->id & (BIT(INDEX_BITS) - 1)] = NULL;
     model->objects_used--;
     close(object->fd);
@@ -213,7 +213,8 @@ void model_vm_report(struct model *model, struct vm *vm)
                                    .vcpus = (uint32_t)vm->vcpus_len,
                                    .finished = vm->finished,
                                    .policy = vm->policy,
-                                   .vmsa_features = vm->vmsa_features};
+                                   .vmsa_features = vm->vmsa_features,
+                                   .hashing_ns = vm->hashing_ns};
     memcpy(launch.digest, vm->digest, sizeof(launch.digest));
     memcpy(launch.pages, vm->pages, sizeof(launch.pages));
     memcpy(launch.host_data, vm->host_data, sizeof(launch.host_data));

@@ -105,6 +105,7 @@ struct vm {
     uint8_t digest[CRYPTO_DIGEST];
     uint64_t pages[8]; /* imported, by type */
     uint8_t host_data[32];
+    uint64_t hashing_ns; /* spent on page contents */
 
     struct slot *slots;
     size_t slots_len;
@@ -158,8 +159,9 @@ struct model {
     struct object *objects[MODEL_OBJECTS_MAX];
     uint16_t generation[MODEL_OBJECTS_MAX];
     uint32_t objects_used;
-    void (*object_closed)(struct model *model,
-                          struct object *object); /* the server's: stop watching it */
+    /** object_closed() - the server's: stop watching an object's token. */
+    void (*object_closed)(void *ctx, const struct object *object);
+    void *object_closed_ctx;
 };
 
 /* One request and what becomes of it. */

@@ -2,13 +2,14 @@
  * KVM_SEV_SNP_LAUNCH_UPDATE: what stands against a page, how far a call gets, and the digest.
  *
  * One call of the VMM is several messages: the first says how many pages are wanted, then their contents come through the
- * window, the last one gives the result. Pages without contents are done with the first.
+ * window, the last one gives the result. None of them takes long, whatever a client asks for.
  */
 #include "sim/model.h"
 
 #include "base/bytes.h"
 
 #include <errno.h>
+#include <time.h>
 
 /** first_part() - how many of @pages this call takes when calls are cut into parts (--parts). */
 static uint64_t first_part(const struct model *model, struct vm *vm, uint64_t gfn, uint64_t pages)
@@ -115,18 +116,6 @@ static void make_secrets(uint8_t *page)
     }
 }
 
-/** zero_pages() - a run of ZERO pages, whose contents nobody sends. */
-static int zero_pages(struct call *call, struct vm *vm, const struct slot *slot)
-{
-    struct update *update = &vm->update;
-    for (; update->done < update->wanted; update->done++) {
-        int r = import_page(call, vm, slot, update->params.gfn_start + update->done, NULL);
-        if (r)
-            return r;
-    }
-    return 0;
-}
-
 /** apply_fault() - how a fault changes a call that would have taken *pages. Returns 0 or -errno. */
 static int apply_fault(struct call *call, struct vm *vm, uint64_t *pages, uint32_t *fw)
 {
@@ -195,8 +184,6 @@ static int begin(struct call *call, struct vm *vm, uint32_t *fw)
                             (unsigned long long)p.gfn_start);
     }
     vm->update = (struct update){.active = true, .params = p, .wanted = good};
-    if (p.type == ABI_PAGE_ZERO)
-        return zero_pages(call, vm, slot);
     call->out->head.value[2] = good;
     return 0;
 }
@@ -222,6 +209,13 @@ int model_update_begin(struct call *call)
     return r;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 int model_pages(struct call *call)
 {
     const uint64_t *arg = call->in->head.arg;
@@ -232,13 +226,16 @@ int model_pages(struct call *call)
     struct update *update = &vm->update;
     const struct slot *slot =
         update->active ? model_slot_at(vm, update->params.gfn_start * PAGE_BYTES) : NULL;
+    bool zero = update->params.type == ABI_PAGE_ZERO;
     if (!slot || !slot->memfd || !call->client->window || arg[0] >= SIM_WINDOW_HALVES ||
-        arg[1] > SIM_WINDOW_HALF_PAGES || arg[1] > update->wanted - update->done)
+        arg[1] > (zero ? SIM_ZERO_PAGES : SIM_WINDOW_HALF_PAGES) ||
+        arg[1] > update->wanted - update->done)
         return -EINVAL;
     uint8_t *half = call->client->window + arg[0] * SIM_WINDOW_HALF;
     uint64_t before = update->done;
+    uint64_t began = now_ns();
     for (uint64_t i = 0; i < arg[1] && !update->fw; i++) {
-        uint8_t *page = half + i * PAGE_BYTES;
+        uint8_t *page = zero ? NULL : half + i * PAGE_BYTES;
         r = import_page(call, vm, slot, update->params.gfn_start + update->done, page);
         if (r) {
             update->corrected = arg[0] * SIM_WINDOW_HALF_PAGES + i;
@@ -248,6 +245,7 @@ int model_pages(struct call *call)
             make_secrets(page);
         update->done++;
     }
+    vm->hashing_ns += now_ns() - began;
     if (arg[2])
         update->source_failed = true;
     return r && r != -EIO ? r : (int)(update->done - before);

@@ -21,6 +21,7 @@
 /* The window: memory shared between a client and the simulator, through which page contents travel. Two halves, so that
  * one is filled while the other is hashed. */
 #define SIM_WINDOW_HALF_PAGES 128u
+#define SIM_ZERO_PAGES 4096u /* ZERO pages in one message; they have no contents */
 #define SIM_WINDOW_HALVES 2u
 #define SIM_PAGE 4096u
 #define SIM_WINDOW_HALF ((size_t)SIM_WINDOW_HALF_PAGES * SIM_PAGE)

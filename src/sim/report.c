@@ -148,11 +148,12 @@ static json_t *launches_json(const struct report *report)
         }
         json_array_append_new(
             list,
-            json_pack("{s:I, s:I, s:I, s:b, s:s, s:s, s:I, s:s, s:o}", "vm", (json_int_t)l->vm,
+            json_pack("{s:I, s:I, s:I, s:b, s:s, s:s, s:I, s:s, s:f, s:o}", "vm", (json_int_t)l->vm,
                       "pid", (json_int_t)l->pid, "vcpus", (json_int_t)l->vcpus, "finished",
                       (int)l->finished, "digest", report_hex(l->digest, CRYPTO_DIGEST, digest),
                       "policy", policy, "vmsa_features", (json_int_t)l->vmsa_features, "host_data",
-                      report_hex(l->host_data, sizeof(l->host_data), host_data), "pages", pages));
+                      report_hex(l->host_data, sizeof(l->host_data), host_data), "hashing_ms",
+                      (double)l->hashing_ns / 1e6, "pages", pages));
     }
     return list;
 }

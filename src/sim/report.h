@@ -32,6 +32,7 @@ struct report_launch {
     uint64_t vmsa_features;
     uint64_t pages[8]; /* by page type */
     uint8_t host_data[32];
+    uint64_t hashing_ns; /* that the simulator spent on page contents */
 };
 
 #define REPORT_ENTRIES_MAX 10000u

@@ -42,13 +42,10 @@ struct server {
     struct sim_message_out out;
 };
 
-/* The model tells about closed objects without knowing of servers; there is one server in a process. */
-static struct server *the_server;
-
-static void stop_watching(struct model *model, struct object *object)
+static void stop_watching(void *ctx, const struct object *object)
 {
-    (void)model;
-    epoll_ctl(the_server->tokens, EPOLL_CTL_DEL, object->fd, NULL);
+    const struct server *server = ctx;
+    epoll_ctl(server->tokens, EPOLL_CTL_DEL, object->fd, NULL);
 }
 
 static void sweep_tokens(struct server *server)
@@ -307,8 +304,8 @@ struct server *server_new(struct model *model, struct loop *loop, int door, void
         server_free(server);
         return NULL;
     }
-    the_server = server;
     model->object_closed = stop_watching;
+    model->object_closed_ctx = server;
     return server;
 }
 

@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 
 import pytest
-from sim_steps import (BEFORE_FINISH, BEFORE_PAGES, BEFORE_START, BEFORE_VCPU, FINISH, GOOD, MEMORY, OPEN, PAGES,
+from sim_steps import (BEFORE_FINISH, BEFORE_PAGES, BEFORE_START, BEFORE_VCPU, FINISH, GOOD, OPEN, PAGES,
                        START, VCPU, broken, simulate)
 
 K7 = ("--kernel", "7.0")

@@ -221,7 +221,7 @@ void connection_make_room(int fd)
 
 int exchange_send(struct exchange *x, const struct iovec *more, size_t more_len)
 {
-    struct iovec iov[2 + SIM_WINDOW_HALF_PAGES];
+    struct iovec iov[2 + SIM_WINDOW_HALF_PAGES + 1];
     size_t n = 0;
     iov[n++] = (struct iovec){.iov_base = &x->head, .iov_len = sizeof(x->head)};
     if (x->payload_len)

@@ -21,15 +21,14 @@ static void store_error(struct abi_sev_cmd *cmd, const struct sim_reply *reply)
 /** readable() - how many of @pages of the program's memory can be read: the kernel says, when it sends a byte of each. */
 static uint64_t readable(uint64_t uaddr, uint64_t pages)
 {
-    struct iovec bytes[SIM_WINDOW_HALF_PAGES];
-    for (uint64_t i = 0; i < pages; i++) {
-        /* The last byte of a source that is not page aligned is on the next page. */
-        bytes[i] = (struct iovec){
-            .iov_base = (void *)(uaddr + i * SIM_PAGE + (i + 1 == pages ? SIM_PAGE - 1 : 0)),
-            .iov_len = 1};
-    }
+    struct iovec bytes[SIM_WINDOW_HALF_PAGES + 1];
+    for (uint64_t i = 0; i < pages; i++)
+        bytes[i] = (struct iovec){.iov_base = (void *)(uaddr + i * SIM_PAGE), .iov_len = 1};
+    /* The end of a source that is not page aligned is on one page more. */
+    bytes[pages] =
+        (struct iovec){.iov_base = (void *)(uaddr + pages * SIM_PAGE - 1), .iov_len = 1};
     struct exchange x = {.head = {.op = SIM_OP_PROBE}};
-    if (exchange_send(&x, bytes, pages) == 0)
+    if (exchange_send(&x, bytes, pages + 1) == 0)
         return pages;
     for (uint64_t good = 0; good < pages; good++) {
         struct iovec page = {.iov_base = (void *)(uaddr + good * SIM_PAGE), .iov_len = SIM_PAGE};
@@ -44,6 +43,7 @@ struct transfer {
     const struct entry *vm;
     uint64_t uaddr;
     uint64_t pages;
+    bool zero;   /* ZERO pages have no contents */
     uint8_t *to; /* the guest page, NULL where there is no KVM */
     uint64_t sent;
     uint64_t taken;
@@ -59,7 +59,7 @@ static int collect(struct transfer *t, uint64_t half)
     uint64_t taken = r < 0 ? 0 : (uint64_t)r;
     if (taken > t->pending[half])
         return -EIO;
-    if (t->to && taken)
+    if (t->to && taken && !t->zero)
         memcpy(t->to + t->taken * SIM_PAGE, connection_window() + half * SIM_WINDOW_HALF,
                taken * SIM_PAGE);
     t->taken += taken;
@@ -73,17 +73,21 @@ static int collect(struct transfer *t, uint64_t half)
 static int send_half(struct transfer *t, uint64_t half)
 {
     uint64_t pages = t->pages - t->sent;
-    if (pages > SIM_WINDOW_HALF_PAGES)
-        pages = SIM_WINDOW_HALF_PAGES;
-    uint64_t from = t->uaddr + t->sent * SIM_PAGE;
-    uint64_t good = readable(from, pages);
-    memcpy(connection_window() + half * SIM_WINDOW_HALF, (const void *)from, good * SIM_PAGE);
+    uint64_t most = t->zero ? SIM_ZERO_PAGES : SIM_WINDOW_HALF_PAGES;
+    if (pages > most)
+        pages = most;
+    uint64_t good = pages;
+    if (!t->zero) {
+        uint64_t from = t->uaddr + t->sent * SIM_PAGE;
+        good = readable(from, pages);
+        memcpy(connection_window() + half * SIM_WINDOW_HALF, (const void *)from, good * SIM_PAGE);
+    }
     struct exchange x = {
         .head = {.op = SIM_OP_PAGES, .object = t->vm->id, .arg = {half, good, good < pages}}};
     int r = exchange_send(&x, NULL, 0);
     if (r)
         return r;
-    t->pending[half] = good ? good : 0;
+    t->pending[half] = good;
     t->sent += good;
     if (good < pages)
         t->pages = t->sent;
@@ -130,7 +134,10 @@ static int update_locked(const struct entry *vm, struct exchange *begin,
     store_error(cmd, &begin->reply);
     if (r < 0)
         return r;
-    struct transfer t = {.vm = vm, .uaddr = params->uaddr, .pages = begin->reply.value[2]};
+    struct transfer t = {.vm = vm,
+                         .uaddr = params->uaddr,
+                         .pages = begin->reply.value[2],
+                         .zero = params->type == ABI_PAGE_ZERO};
     if (vm->real >= 0)
         t.to = (uint8_t *)begin->reply.value[3];
     r = send_pages(&t);
