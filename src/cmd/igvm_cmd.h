@@ -26,7 +26,8 @@ int igvm_digest_of_bytes(const uint8_t *data, size_t size, uint32_t vcpus, uint8
 int igvm_rebuild(const char *json, const char *data, uint8_t **out, size_t *size,
                  struct error *err);
 
-/** igvm_show_text(), _json(), _svg() - the file as text, JSON or picture. 0 or -errno. */
+/** igvm_show_text(), _json(), _svg() - the file as text, JSON or picture. What does not stay in @out has been written
+ * to standard output. 0 or -errno. */
 int igvm_show_text(const struct igvm_source *source, const char *path, struct buf *out);
 int igvm_show_json(const struct igvm_source *source, struct buf *out);
 int igvm_show_svg(const struct igvm_source *source, const char *path, struct buf *out);

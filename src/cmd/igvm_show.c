@@ -13,6 +13,18 @@
 
 #define HEX_MAX 72 /* the widest field that is shown as hexadecimal digits */
 
+/* Output goes on its way in pieces of this size: a file may have millions of headers. */
+#define PIECE (1u << 20)
+
+/** drain() - write what @out holds. A failure is told when standard output is closed. */
+static void drain(struct buf *out, size_t least)
+{
+    if (out->len < least || buf_failed(out))
+        return;
+    (void)!fwrite(out->data, 1, out->len, stdout);
+    out->len = 0;
+}
+
 static const char *page_kind(const struct igvm_header *h)
 {
     static const char *const kinds[] = {"NORMAL", "SECRETS", "CPUID_DATA", "CPUID_XF"};
@@ -95,6 +107,7 @@ int igvm_show_text(const struct igvm_source *source, const char *path, struct bu
     for (uint32_t i = 1; i <= n; i++) {
         struct igvm_header h, last, next;
         igvm_file_header(file, i, &h);
+        drain(out, PIECE);
         if (h.type != IGVM_VHT_PAGE_DATA) {
             show_header(&h, out);
             continue;
@@ -162,6 +175,7 @@ int igvm_show_json(const struct igvm_source *source, struct buf *out)
     for (uint32_t i = 1; i <= n; i++) {
         struct igvm_header h;
         igvm_file_header(file, i, &h);
+        drain(out, PIECE);
         json_header(&h, out);
         buf_printf(out, i < n ? ",\n" : "\n");
     }
@@ -211,7 +225,8 @@ static int show(const char *path, bool json, const char *svg, struct error *err)
         return error_set(err, r, "out of memory while showing %s", path);
     if (svg)
         return write_file(svg, out.data, out.len, err);
-    return fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout)
+    drain(&out, 1);
+    return fflush(stdout) || ferror(stdout)
                ? error_set(err, -EIO, "could not write what is in %s", path)
                : 0;
 }
