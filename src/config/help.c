@@ -59,7 +59,7 @@ struct option_words option_key_default(const struct option_key *key)
     }
     switch (key->type) {
     case OPTION_BOOL:
-        strcpy(words.text, key->initial ? "on" : "off");
+        snprintf(words.text, sizeof(words.text), "%s", key->initial ? "on" : "off");
         break;
     case OPTION_U32:
         snprintf(words.text, sizeof(words.text), "%" PRIu64, key->initial);

@@ -156,7 +156,7 @@ static int parse_host_cpus(struct cpu_affinity *affinity, struct option_text tex
             last_text.start = dash + 1;
             last_text.len = range.len - first_text.len - 1;
         }
-        uint64_t first, last;
+        uint64_t first = 0, last = 0;
         int ret = need_decimal(first_text, &first, err);
         if (ret == 0)
             ret = need_decimal(last_text, &last, err);
@@ -183,7 +183,7 @@ static int parse_affinity(void *base, const struct option_key *key, struct optio
                              option_excerpt(part.start, part.len).text);
         struct option_text vcpu_text = {part.start, (size_t)(at - part.start)};
         struct option_text cpus_text = {at + 1, part.len - vcpu_text.len - 1};
-        uint64_t vcpu;
+        uint64_t vcpu = 0;
         int ret = need_decimal(vcpu_text, &vcpu, err);
         if (ret < 0)
             return ret;

@@ -2,6 +2,7 @@
 #include "config/table.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #define WORD_MAX 40
@@ -77,9 +78,9 @@ struct option_excerpt option_excerpt(const char *text, size_t len)
     size_t room = sizeof(excerpt.text) - sizeof("...");
     size_t used = len < room ? len : room;
     for (size_t i = 0; i < used; i++) {
-        unsigned char c = (unsigned char)text[i];
-        excerpt.text[i] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+        char c = text[i];
+        excerpt.text[i] = (c >= 0 && c < 0x20) || c == 0x7f ? '?' : c;
     }
-    strcpy(excerpt.text + used, used < len ? "..." : "");
+    snprintf(excerpt.text + used, sizeof(excerpt.text) - used, "%s", used < len ? "..." : "");
     return excerpt;
 }

@@ -142,7 +142,7 @@ static void wait_for_signal(struct vmm *vmm)
 static int run_lives(struct vmm *vmm, struct error *err)
 {
     for (bool again = false;; again = true) {
-        struct stop_reason reason;
+        struct stop_reason reason = {0};
         int ret = live(vmm, again, &reason, err);
         if (ret < 0)
             return ret;

@@ -26,8 +26,8 @@
 #define PTE_PRESENT BIT64(0)
 #define PTE_WRITE BIT64(1)
 #define PTE_LARGE BIT64(7)
-#define TABLE_ENTRIES 512
-#define PD_COUNT 4 /* one a GiB */
+#define TABLE_ENTRIES 512u
+#define PD_COUNT 4u /* one a GiB */
 
 /** descriptor() - the GDT's form of a segment (AMD APM volume 2, 4.8). */
 static uint64_t descriptor(uint32_t limit, uint16_t attributes)
@@ -51,11 +51,11 @@ static int add_gdt(struct plan *plan, uint16_t code, struct error *err)
 static int add_page_tables(struct plan *plan, struct error *err)
 {
     uint64_t tables[(2 + PD_COUNT) * TABLE_ENTRIES] = {0};
-    uint64_t *pml4 = tables, *pdpt = tables + TABLE_ENTRIES, *pd = tables + 2 * TABLE_ENTRIES;
+    uint64_t *pml4 = tables, *pdpt = tables + TABLE_ENTRIES, *pd = &tables[2 * TABLE_ENTRIES];
     pml4[0] = htole64((LAYOUT_PAGE_TABLES + PAGE_BYTES) | PTE_PRESENT | PTE_WRITE);
     for (uint64_t i = 0; i < PD_COUNT; i++)
         pdpt[i] = htole64((LAYOUT_PAGE_TABLES + (2 + i) * PAGE_BYTES) | PTE_PRESENT | PTE_WRITE);
-    for (uint64_t i = 0; i < PD_COUNT * TABLE_ENTRIES; i++)
+    for (uint64_t i = 0; i < (uint64_t)PD_COUNT * TABLE_ENTRIES; i++)
         pd[i] = htole64(MIB(2) * i | PTE_PRESENT | PTE_WRITE | PTE_LARGE);
     return plan_add_bytes(plan, LAYOUT_PAGE_TABLES, tables, sizeof(tables), "page tables", err);
 }

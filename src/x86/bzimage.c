@@ -111,7 +111,7 @@ static int parse_extent(const struct boot_load *load, struct bzimage *image, str
     image->header_end = MIN(image->header_end, (uint64_t)BP_HDR_END);
 
     unsigned sectors = head[HDR_SETUP_SECTS] ? head[HDR_SETUP_SECTS] : 4;
-    image->payload_offset = (sectors + 1) * SECTOR_BYTES;
+    image->payload_offset = (uint64_t)(sectors + 1) * SECTOR_BYTES;
     if (load->kernel.size <= image->payload_offset + ENTRY_64)
         return error_set(err, -ENODATA,
                          "kernel '%s' is truncated: it has %" PRIu64 " bytes, and %" PRIu64
