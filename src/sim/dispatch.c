@@ -24,6 +24,8 @@ static int op_reap(struct call *call)
 {
     struct client *client = call->client;
     size_t n = MIN(client->gone_len, SIM_PAYLOAD_MAX / sizeof(*client->gone));
+    if (!n)
+        return 0;
     memcpy(call->out->payload, client->gone, n * sizeof(*client->gone));
     memmove(client->gone, client->gone + n, (client->gone_len - n) * sizeof(*client->gone));
     client->gone_len -= n;

@@ -82,14 +82,17 @@ static uint64_t launch_only_cap(uint64_t cap)
         return 1024;
     case KVM_CAP_MAX_VCPU_ID:
         return MODEL_VCPUS_MAX;
+    case KVM_CAP_IRQ_ROUTING:
+        return 4096; /* KVM_MAX_IRQ_ROUTES */
+    case KVM_CAP_MCE:
+        return 32; /* banks, KVM_MAX_MCE_BANKS */
     case KVM_CAP_X2APIC_API:
         return 3;
     case KVM_CAP_XSAVE2:
         return sizeof(struct kvm_xsave);
-    case KVM_CAP_IMMEDIATE_EXIT:
     case KVM_CAP_USER_MEMORY:
+    case KVM_CAP_SYNC_MMU:
     case KVM_CAP_IRQCHIP:
-    case KVM_CAP_IRQ_ROUTING:
     case KVM_CAP_IRQFD:
     case KVM_CAP_IOEVENTFD:
     case KVM_CAP_IOEVENTFD_ANY_LENGTH:
@@ -98,6 +101,9 @@ static uint64_t launch_only_cap(uint64_t cap)
     case KVM_CAP_SET_TSS_ADDR:
     case KVM_CAP_SET_IDENTITY_MAP_ADDR:
     case KVM_CAP_EXT_CPUID:
+    case KVM_CAP_X86_ROBUST_SINGLESTEP:
+    case KVM_CAP_GET_MSR_FEATURES:
+    case KVM_CAP_IMMEDIATE_EXIT:
     case KVM_CAP_MP_STATE:
     case KVM_CAP_XSAVE:
     case KVM_CAP_XCRS:
@@ -195,6 +201,8 @@ int model_enable_cap(struct call *call)
     struct vm *vm = model_vm(call, &r);
     if (!vm)
         return r;
+    report_line(&call->model->report, "vm=%u KVM_ENABLE_CAP %llu, 0x%llx", vm->number,
+                (unsigned long long)in->arg[0], (unsigned long long)in->arg[2]);
     r = model_fault(call, SIM_CALL_ENABLE_CAP, vm, NULL);
     if (r)
         return r;

@@ -81,6 +81,8 @@ int rangemap_set(struct rangemap *map, uint64_t start, uint64_t end, uint32_t va
     if (tail.end)
         fresh[n++] = tail;
 
+    if (first == last && !n)
+        return 0;
     size_t len = map->len - (last - first) + n;
     if (reserve(map, len))
         return -ENOMEM;

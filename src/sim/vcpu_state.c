@@ -277,6 +277,7 @@ int vcpu_state_get(const struct vcpu_state *state, unsigned long request, void *
     case KVM_GET_MSRS:
         return get_msrs(state, data, len);
     case KVM_GET_XSAVE:
+    case KVM_GET_XSAVE2:
         memset(data, 0, sizeof(struct kvm_xsave));
         memcpy(data, state->fxsave, sizeof(state->fxsave));
         store_le64((uint8_t *)data + 512, XFEATURE_FP | XFEATURE_SSE);

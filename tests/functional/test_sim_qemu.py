@@ -48,8 +48,9 @@ def test_qemu_launches_one_vcpu_without_breaking_a_rule(husk, tmp_path, image, k
 
 
 @pytest.mark.parametrize("vcpus", [2, 4])
-def test_qemu_launches_several_vcpus(husk, tmp_path, image, vcpus):
-    digest = checked_digest(launch(husk, tmp_path, vcpus), vcpus)
+@pytest.mark.parametrize("mode", [(), ("--no-kvm",)], ids=["kvm", "launch-only"])
+def test_qemu_launches_several_vcpus(husk, tmp_path, image, vcpus, mode):
+    digest = checked_digest(launch(husk, tmp_path, vcpus, options=mode), vcpus)
     assert digest == sim_qemu.expected_digest(image, vcpus)
 
 

@@ -83,7 +83,8 @@ static void one_message(struct world *w, struct input *in)
         w->in.head.arg[i] = take_argument(in);
     if (w->in.head.op == SIM_OP_SEV_COMMAND || w->in.head.op == SIM_OP_UPDATE_BEGIN)
         w->in.head.arg[1] = w->objects ? w->ids[w->in.head.arg[1] % w->objects] : 0;
-    size_t len = MIN((size_t)take(in, 2), MIN(in->left, (size_t)SIM_PAYLOAD_MAX));
+    size_t wanted = (size_t)take(in, 2);
+    size_t len = MIN(wanted, MIN(in->left, (size_t)SIM_PAYLOAD_MAX));
     memcpy(w->in.payload, in->at, len);
     in->at += len;
     in->left -= len;

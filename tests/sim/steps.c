@@ -360,6 +360,19 @@ static long step_fill(const struct step *step, char *detail, size_t len)
     return 0;
 }
 
+/** step_poke() - bytes=HEX into memory at off. */
+static long step_poke(const struct step *step, char *detail, size_t len)
+{
+    (void)detail;
+    (void)len;
+    uint8_t *at = vmm.ram + number(step, "off", 0);
+    for (const char *hex = word(step, "bytes"); hex[0] && hex[1]; hex += 2) {
+        char two[3] = {hex[0], hex[1], 0};
+        *at++ = (uint8_t)strtoul(two, NULL, 16);
+    }
+    return 0;
+}
+
 static long step_load(const struct step *step, char *detail, size_t len)
 {
     (void)detail;
@@ -419,6 +432,28 @@ static long step_cpuid(const struct step *step, char *detail, size_t len)
     return r;
 }
 
+/** step_set_cpuid() - what the host supports, to the guest. */
+static long step_set_cpuid(const struct step *step, char *detail, size_t len)
+{
+    (void)detail;
+    (void)len;
+    struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 256 * sizeof(struct kvm_cpuid_entry2));
+    cpuid->nent = 256;
+    long r = ioctl(vmm.kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
+    if (r == 0)
+        r = ioctl(vcpu_of(step), KVM_SET_CPUID2, cpuid);
+    free(cpuid);
+    return r;
+}
+
+/** step_read_io() - the byte that the last I/O exit wrote. */
+static long step_read_io(const struct step *step, char *detail, size_t len)
+{
+    struct kvm_run *run = vmm.runs[number(step, "vcpu", 0)];
+    snprintf(detail, len, ", \"byte\": %u", ((uint8_t *)run)[run->io.data_offset]);
+    return 0;
+}
+
 /** step_host_cpuid() - what the processor itself says of leaf 0x8000001f. */
 static long step_host_cpuid(const struct step *step, char *detail, size_t len)
 {
@@ -457,12 +492,15 @@ const struct step_kind step_kinds[] = {
     {"pre-fault", step_pre_fault},
     {"run", step_run},
     {"fill", step_fill},
+    {"poke", step_poke},
     {"load", step_load},
     {"read", step_read},
     {"sev-issue", step_sev_issue},
     {"protect", step_protect},
     {"cpuid", step_cpuid},
     {"host-cpuid", step_host_cpuid},
+    {"set-cpuid", step_set_cpuid},
+    {"read-io", step_read_io},
     {"close", step_close},
     {"raw-close", step_raw_close},
     {"dup", step_dup},

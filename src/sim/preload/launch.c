@@ -25,8 +25,7 @@ static uint64_t readable(uint64_t uaddr, uint64_t pages)
     for (uint64_t i = 0; i < pages; i++)
         bytes[i] = (struct iovec){.iov_base = (void *)(uaddr + i * SIM_PAGE), .iov_len = 1};
     /* The end of a source that is not page aligned is on one page more. */
-    bytes[pages] =
-        (struct iovec){.iov_base = (void *)(uaddr + pages * SIM_PAGE - 1), .iov_len = 1};
+    bytes[pages] = (struct iovec){.iov_base = (void *)(uaddr + pages * SIM_PAGE - 1), .iov_len = 1};
     struct exchange x = {.head = {.op = SIM_OP_PROBE}};
     if (exchange_send(&x, bytes, pages + 1) == 0)
         return pages;

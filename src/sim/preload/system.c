@@ -95,12 +95,28 @@ static int device_attr(unsigned long request, unsigned long arg, bool *ours)
     return fail(r);
 }
 
+/** msr_list() - a struct kvm_msr_list. */
+static int msr_list(unsigned long arg, const uint32_t *msrs, uint32_t n)
+{
+    struct kvm_msr_list *list = (struct kvm_msr_list *)arg;
+    if (!arg)
+        return fail(-EFAULT);
+    uint32_t room = list->nmsrs;
+    list->nmsrs = n;
+    if (room < n)
+        return fail(-E2BIG);
+    memcpy(list->indices, msrs, n * sizeof(*msrs));
+    return 0;
+}
+
 /** launch_only() - the system without KVM. */
 static int launch_only(unsigned long request, unsigned long arg)
 {
     static const uint32_t msrs[] = {0x174,      0x175,      0x176,      0x277,
                                     0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083,
                                     0xc0000084, 0xc0000102, 0xda0};
+    static const uint32_t feature_msrs[] = {
+        0xc0011029}; /* DE_CFG, the one that KVM on AMD always lists */
     switch (request) {
     case KVM_GET_API_VERSION:
         return KVM_API_VERSION;
@@ -108,13 +124,22 @@ static int launch_only(unsigned long request, unsigned long arg)
         return RUN_BYTES;
     case KVM_GET_SUPPORTED_CPUID:
         return fail(supported_cpuid((struct kvm_cpuid2 *)arg));
-    case KVM_GET_MSR_INDEX_LIST: {
-        struct kvm_msr_list *list = (struct kvm_msr_list *)arg;
-        uint32_t room = list->nmsrs;
-        list->nmsrs = sizeof(msrs) / sizeof(msrs[0]);
-        if (room < list->nmsrs)
-            return fail(-E2BIG);
-        memcpy(list->indices, msrs, sizeof(msrs));
+    case KVM_GET_MSR_INDEX_LIST:
+        return msr_list(arg, msrs, sizeof(msrs) / sizeof(msrs[0]));
+    case KVM_GET_MSR_FEATURE_INDEX_LIST:
+        return msr_list(arg, feature_msrs, sizeof(feature_msrs) / sizeof(feature_msrs[0]));
+    case KVM_GET_MSRS: {
+        uint32_t n;
+        if (!arg)
+            return fail(-EFAULT);
+        memcpy(&n, (const void *)arg, sizeof(n));
+        return (int)n; /* features as the caller's buffer has them: none is offered */
+    }
+    case KVM_X86_GET_MCE_CAP_SUPPORTED: {
+        uint64_t banks = 0x1000120; /* MCG_CAP: 32 banks, MCG_CTL_P, MCG_SER_P */
+        if (!arg)
+            return fail(-EFAULT);
+        memcpy((void *)arg, &banks, sizeof(banks));
         return 0;
     }
     default:

@@ -211,6 +211,8 @@ static int launch_only(unsigned long request, unsigned long arg)
     case KVM_NMI:
     case KVM_INTERRUPT:
     case KVM_KVMCLOCK_CTRL:
+    case KVM_SET_VAPIC_ADDR:
+    case KVM_TPR_ACCESS_REPORTING:
         return 0;
     case KVM_GET_TSC_KHZ:
         return 2000000;
