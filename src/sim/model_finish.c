@@ -33,18 +33,18 @@ int model_finish_id(struct call *call, struct vm *vm, const struct sim_finish *f
         return model_broken(call, RULE_ID_VERSION, vm, -EIO, "version %u",
                             load_le32(block + ID_BLOCK_VERSION));
     if (load_le32(auth + ID_AUTH_KEY_ALGORITHM) != ALGORITHM_ECDSA_P384 ||
-        !crypto_key_is_p384(auth + ID_AUTH_KEY) ||
+        !sim_crypto_key_is_p384(auth + ID_AUTH_KEY) ||
         (author && (load_le32(auth + ID_AUTH_AUTHOR_ALGORITHM) != ALGORITHM_ECDSA_P384 ||
-                    !crypto_key_is_p384(auth + ID_AUTH_AUTHOR_KEY))))
+                    !sim_crypto_key_is_p384(auth + ID_AUTH_AUTHOR_KEY))))
         return model_broken(call, RULE_ID_ALGORITHM, vm, -EIO, "algorithms %u and %u",
                             load_le32(auth + ID_AUTH_KEY_ALGORITHM),
                             load_le32(auth + ID_AUTH_AUTHOR_ALGORITHM));
     *fw = ABI_FW_BAD_SIGNATURE;
-    if (!crypto_verify(auth + ID_AUTH_KEY, auth + ID_AUTH_BLOCK_SIGNATURE, block, SIM_ID_BLOCK))
+    if (!sim_crypto_verify(auth + ID_AUTH_KEY, auth + ID_AUTH_BLOCK_SIGNATURE, block, SIM_ID_BLOCK))
         return model_broken(call, RULE_ID_SIGNATURE, vm, -EIO,
                             "the ID block's signature is not the key's");
-    if (author && !crypto_verify(auth + ID_AUTH_AUTHOR_KEY, auth + ID_AUTH_KEY_SIGNATURE,
-                                 auth + ID_AUTH_KEY, CRYPTO_KEY_BYTES))
+    if (author && !sim_crypto_verify(auth + ID_AUTH_AUTHOR_KEY, auth + ID_AUTH_KEY_SIGNATURE,
+                                     auth + ID_AUTH_KEY, CRYPTO_KEY_BYTES))
         return model_broken(call, RULE_ID_AUTHOR, vm, -EIO,
                             "the ID key's signature is not the author's");
     if (load_le64(block + ID_BLOCK_POLICY) != vm->policy) {

@@ -128,8 +128,8 @@ static int measure_vcpus(struct call *call, struct vm *vm, bool sev_open)
         uint8_t page[VMSA_BYTES];
         uint8_t contents[CRYPTO_DIGEST];
         vcpu_state_vmsa(state, vm->vmsa_features, vm->keep_cd_nw, page);
-        if (crypto_sha384(page, sizeof(page), contents) ||
-            crypto_launch_extend(vm->digest, contents, ABI_PAGE_VMSA, VMSA_GPA))
+        if (sim_crypto_sha384(page, sizeof(page), contents) ||
+            sim_crypto_launch_extend(vm->digest, contents, ABI_PAGE_VMSA, VMSA_GPA))
             return -ENOMEM;
         vcpu->protected = true;
         vm->pages[ABI_PAGE_VMSA]++;

@@ -85,10 +85,10 @@ static int import_page(struct call *call, struct vm *vm, const struct slot *slot
         update->fw = ABI_FW_INVALID_PARAM;
         return -EIO;
     }
-    if (type == ABI_PAGE_NORMAL && crypto_sha384(page, PAGE_BYTES, contents))
+    if (type == ABI_PAGE_NORMAL && sim_crypto_sha384(page, PAGE_BYTES, contents))
         return -ENOMEM;
-    if (crypto_launch_extend(vm->digest, type == ABI_PAGE_NORMAL ? contents : NULL, type,
-                             gfn * PAGE_BYTES))
+    if (sim_crypto_launch_extend(vm->digest, type == ABI_PAGE_NORMAL ? contents : NULL, type,
+                                 gfn * PAGE_BYTES))
         return -ENOMEM;
     if (type == ABI_PAGE_SECRETS && vm->pages[type] == 1)
         model_broken(call, RULE_SECRETS_ONCE, vm, 0, "a second one at gfn 0x%llx",

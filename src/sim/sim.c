@@ -265,6 +265,9 @@ int sim_run(const struct sim_options *options, char **program, struct error *err
     run->model.asids = options->asids;
     run->model.launch_only = options->no_kvm || access("/dev/kvm", R_OK | W_OK) < 0;
     run->model.faults = options->faults;
+    if (sim_crypto_load())
+        return error_set(err, -ENOSYS,
+                         "could not load libcrypto.so.3, which computes launch digests");
     int r = report_open(&run->model.report, options->log, err);
     if (r)
         return r;

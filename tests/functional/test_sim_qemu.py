@@ -33,6 +33,13 @@ def checked_digest(report, vcpus):
     return one["digest"]
 
 
+def measured(husk, *options):
+    """What husk measure says of the same launch."""
+    done = subprocess.run([husk, "measure", "--firmware", str(sim_qemu.firmware()), "--vmm", "qemu", "--cpu-model", "EPYC-v4",
+                           *options], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 @pytest.fixture(name="image", scope="module")
 def image_fixture():
     """The firmware's bytes."""
@@ -42,7 +49,7 @@ def image_fixture():
 @pytest.mark.parametrize("kernel", ["6.11", "6.18", "7.0"])
 def test_qemu_launches_one_vcpu_without_breaking_a_rule(husk, tmp_path, image, kernel):
     digest = checked_digest(launch(husk, tmp_path, 1, options=("--kernel", kernel)), 1)
-    assert digest == sim_qemu.expected_digest(image, 1)
+    assert digest == sim_qemu.expected_digest(image, 1) == measured(husk)
     if hashlib.sha256(image).hexdigest() == KNOWN_FIRMWARE:
         assert digest == KNOWN_DIGEST
 
@@ -51,7 +58,7 @@ def test_qemu_launches_one_vcpu_without_breaking_a_rule(husk, tmp_path, image, k
 @pytest.mark.parametrize("mode", [(), ("--no-kvm",)], ids=["kvm", "launch-only"])
 def test_qemu_launches_several_vcpus(husk, tmp_path, image, vcpus, mode):
     digest = checked_digest(launch(husk, tmp_path, vcpus, options=mode), vcpus)
-    assert digest == sim_qemu.expected_digest(image, vcpus)
+    assert digest == sim_qemu.expected_digest(image, vcpus) == measured(husk, "--cpus", f"boot={vcpus}")
 
 
 def test_qemu_launches_in_parts(husk, tmp_path, image):
@@ -77,7 +84,10 @@ def test_qemu_launches_with_kernel_hashes(husk, tmp_path, image):
     pathlib.Path(tmp_path / "initrd").write_bytes(initrd)
     report = launch(husk, tmp_path, 1, "-kernel", str(tmp_path / "kernel"), "-initrd", str(tmp_path / "initrd"), "-append",
                     cmdline.decode(), sev=",kernel-hashes=on")
-    assert checked_digest(report, 1) == sim_qemu.expected_digest(image, 1, (kernel, initrd, cmdline))
+    digest = checked_digest(report, 1)
+    assert digest == sim_qemu.expected_digest(image, 1, (kernel, initrd, cmdline))
+    assert digest == measured(husk, "--kernel", str(tmp_path / "kernel"), "--initramfs", str(tmp_path / "initrd"),
+                              "--cmdline", cmdline.decode())
 
 
 def test_qemu_reports_what_the_firmware_says(husk, tmp_path):
