@@ -11,6 +11,9 @@
 #include <errno.h>
 #include <inttypes.h>
 
+/* Images have their tables in the last pages. */
+#define TABLES_WITHIN (128u << 10)
+
 const char *launch_vmm_name(enum launch_vmm vmm)
 {
     static const char *const names[] = {
@@ -136,6 +139,27 @@ static int add_vcpus(struct plan *plan, const struct firmware *fw, const struct 
     return 0;
 }
 
+/** read_tables() - what the firmware says of itself. Its tables are near its end: the rest is read only if they are not.
+ * @image: where the part that was read lies; to be freed.
+ */
+static int read_tables(int fd, uint64_t size, uint8_t **image, struct firmware *fw,
+                       struct error *err)
+{
+    if (size == 0 || size > FIRMWARE_BYTES_MAX)
+        return firmware_read(fw, NULL, size, err);
+    *image = calloc(1, size);
+    if (!*image)
+        return error_set(err, -ENOMEM, "out of memory for %" PRIu64 " bytes of firmware", size);
+    uint64_t start = size > TABLES_WITHIN ? size - TABLES_WITHIN : 0;
+    int r = fd_pread_full(fd, *image + start, size - start, start);
+    if (r == 0 && firmware_read(fw, *image, size, err) == 0)
+        return 0;
+    if (r == 0)
+        r = fd_pread_full(fd, *image, start, 0);
+    return r < 0 ? error_set_errno(err, r, "could not be read")
+                 : firmware_read(fw, *image, size, err);
+}
+
 int plan_from_firmware(struct plan *plan, const char *path, const struct launch_options *o,
                        struct error *err)
 {
@@ -149,12 +173,9 @@ int plan_from_firmware(struct plan *plan, const char *path, const struct launch_
     int file = plan_add_file(plan, fd, size, path, err);
     if (file < 0)
         return file;
-    _cleanup_free_ uint8_t *image = size && size <= FIRMWARE_BYTES_MAX ? malloc(size) : NULL;
-    int r = image ? fd_pread_full(fd, image, size, 0) : 0;
-    if (r < 0)
-        return error_set_errno(err, r, "could not read %s", path);
     struct firmware fw;
-    r = firmware_read(&fw, image, image ? size : 0, err);
+    _cleanup_free_ uint8_t *image = NULL;
+    int r = read_tables(fd, size, &image, &fw, err);
     if (r < 0)
         return error_context(err, "%s", path);
 
