@@ -71,11 +71,12 @@ static void show_run(const struct igvm_header *first, const struct igvm_header *
 static void show_field(const struct igvm_header *h, const struct igvm_field *f, struct buf *out)
 {
     char text[2 * HEX_MAX + 1];
+    bool mask = strcmp(f->name, "compatibility_mask") == 0;
     if (f->width > 8)
         buf_printf(out, " %s %s", f->name,
                    hex_text(h->payload + f->at, MIN(f->width, HEX_MAX), text));
     else
-        buf_printf(out, " %s 0x%" PRIx64, f->name, igvm_field_value(h, f));
+        buf_printf(out, " %s 0x%" PRIx64, mask ? "mask" : f->name, igvm_field_value(h, f));
 }
 
 static void show_header(const struct igvm_header *h, struct buf *out)

@@ -11,12 +11,12 @@
 #include <stdlib.h>
 
 #define WIDTH 1000
-#define BAR_X 270
+#define BAR_X 190
 #define BAR_WIDTH 250
 #define ROW 22     /* the least height of a range */
 #define BREAK 34   /* the height of a break */
 #define SCALED 420 /* what the heights to scale add up to */
-#define TOP 92
+#define TOP 116
 #define RANGES_MAX 200 /* more would not be looked at */
 
 enum kind {
@@ -46,13 +46,14 @@ struct range {
     uint64_t gpa, len;
     enum kind kind;
     uint32_t first, last; /* headers */
+    uint32_t mask;
 };
 
 struct picture {
     struct range *ranges;
     size_t n;
     unsigned contexts;
-    uint32_t platforms;
+    uint32_t declared; /* masks of all platforms */
 };
 
 static enum kind page_kind(const struct igvm_header *h)
@@ -84,8 +85,8 @@ static uint64_t area_bytes(const struct igvm_file *file, const struct igvm_heade
 static void add_range(struct picture *p, struct range range)
 {
     struct range *last = p->n ? &p->ranges[p->n - 1] : NULL;
-    if (last && last->kind == range.kind && last->gpa + last->len == range.gpa &&
-        last->last + 1 == range.first) {
+    if (last && last->kind == range.kind && last->mask == range.mask &&
+        last->gpa + last->len == range.gpa && last->last + 1 == range.first) {
         last->len += range.len;
         last->last = range.last;
     } else if (p->n < RANGES_MAX) {
@@ -105,7 +106,8 @@ static void collect(struct picture *p, const struct igvm_file *file)
     for (uint32_t i = 1; i <= igvm_file_count(file); i++) {
         struct igvm_header h;
         igvm_file_header(file, i, &h);
-        struct range range = {.gpa = load_le64(h.payload), .first = i, .last = i};
+        struct range range = {
+            .gpa = load_le64(h.payload), .first = i, .last = i, .mask = igvm_header_mask(&h)};
         if (h.type == IGVM_VHT_PAGE_DATA) {
             range.kind = page_kind(&h);
             range.len = load_le32(h.payload + 16) & 1 ? IGVM_X64_LARGE_PAGE_SIZE : PAGE_BYTES;
@@ -156,7 +158,8 @@ static void draw_break(struct buf *out, int y, uint64_t gap)
     text_at(out, BAR_X + BAR_WIDTH + 20, y + BREAK / 2 + 5, "fill=\"#888\"", text);
 }
 
-static void draw_range(struct buf *out, const struct range *r, int y, int height)
+static void draw_range(struct buf *out, const struct picture *p, const struct range *r, int y,
+                       int height)
 {
     char text[160], size[32];
     buf_printf(out,
@@ -174,6 +177,9 @@ static void draw_range(struct buf *out, const struct range *r, int y, int height
     else
         snprintf(text, sizeof(text), "%s, %s &#183; headers %" PRIu32 " to %" PRIu32,
                  kinds[r->kind].name, size, r->first, r->last);
+    if (p->declared & ~r->mask)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), " &#183; mask 0x%" PRIx32,
+                 r->mask);
     text_at(out, BAR_X + BAR_WIDTH + 20, y + height / 2 + 5, "", text);
 }
 
@@ -183,7 +189,7 @@ static int draw_ranges(struct buf *out, const struct picture *p, uint64_t total)
     for (size_t i = 0; i < p->n; i++) {
         const struct range *r = &p->ranges[i];
         int height = ROW + (int)((double)r->len * SCALED / (double)total);
-        draw_range(out, r, y, height);
+        draw_range(out, p, r, y, height);
         y += height;
         if (i + 1 < p->n) {
             uint64_t next_end = p->ranges[i + 1].gpa + p->ranges[i + 1].len;
@@ -231,14 +237,19 @@ static void draw_title(struct buf *out, const struct igvm_source *source, const 
     const char *name = strrchr(path, '/');
     buf_printf(out, "<text x=\"30\" y=\"36\" class=\"t\">");
     append_escaped(out, name ? name + 1 : path);
-    buf_printf(out, "</text>\n<text x=\"30\" y=\"62\" fill=\"#555\">IGVM version %" PRIu32 ",",
-               igvm_file_version(source->file));
-    for (IgvmPlatformType type = 0; type <= IGVM_PLATFORM_TYPE_CCA; type++)
-        if (igvm_file_platform_mask(source->file, type))
-            buf_printf(out, " %s (mask 0x%" PRIx32 "),", igvm_platform_name(type),
-                       igvm_file_platform_mask(source->file, type));
-    buf_printf(out, " %" PRIu32 " headers, %u of them VP contexts</text>\n",
-               igvm_file_count(source->file), p->contexts);
+    buf_printf(out,
+               "</text>\n<text x=\"30\" y=\"62\" fill=\"#555\">IGVM version %" PRIu32 ", %" PRIu32
+               " headers, VP contexts: %u</text>\n<text x=\"30\" y=\"84\" fill=\"#555\">for",
+               igvm_file_version(source->file), igvm_file_count(source->file), p->contexts);
+    const char *between = " ";
+    for (IgvmPlatformType type = 0; type <= IGVM_PLATFORM_TYPE_CCA; type++) {
+        uint32_t mask = igvm_file_platform_mask(source->file, type);
+        if (!mask)
+            continue;
+        buf_printf(out, "%s%s (mask 0x%" PRIx32 ")", between, igvm_platform_name(type), mask);
+        between = ", ";
+    }
+    buf_printf(out, "</text>\n");
 }
 
 int igvm_show_svg(const struct igvm_source *source, const char *path, struct buf *out)
@@ -247,6 +258,8 @@ int igvm_show_svg(const struct igvm_source *source, const char *path, struct buf
     if (!ranges)
         return -ENOMEM;
     struct picture p = {.ranges = ranges};
+    for (IgvmPlatformType type = 0; type <= IGVM_PLATFORM_TYPE_CCA; type++)
+        p.declared |= igvm_file_platform_mask(source->file, type);
     collect(&p, source->file);
     uint64_t total = 1;
     for (size_t i = 0; i < p.n; i++)

@@ -288,6 +288,8 @@ int cmd_measure(int argc, char **argv)
         print_help(options, ARRAY_SIZE(options));
         return VMM_EXIT_POWER_OFF;
     }
+    if (ret == 0 && request.version)
+        return cmd_version(0, NULL);
     if (ret == 0) {
         usage = false;
         ret = run(&w, &config, &err);

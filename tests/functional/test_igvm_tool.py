@@ -94,7 +94,7 @@ def test_firmware_without_metadata_is_for_native_guests_only(husk, tmp_path):
 def test_text_folds_runs_of_pages(husk, image, tmp_path):
     text = tools.run(husk, "igvm", "show", build(husk, image, tmp_path / "a.igvm")).stdout
     assert re.search(r"3-10 +PAGE_DATA +0xffff8000-0xffffffff +8 pages, NORMAL, mask 0x1", text)
-    assert "GUEST_POLICY  policy 0x30000 compatibility_mask 0x1 (ABI 0.0, SMT allowed)" in text
+    assert "GUEST_POLICY  policy 0x30000 mask 0x1 (ABI 0.0, SMT allowed)" in text
     assert len(text.splitlines()) < 15
 
 
