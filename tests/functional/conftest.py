@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 
 import pytest
 
@@ -14,3 +15,19 @@ def husk():
     path = pathlib.Path(os.environ.get("HUSK", ROOT / "build" / "husk"))
     assert os.access(path, os.X_OK), f"{path} is not built: run make"
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def payloads():
+    """The folder of the payloads: guests of a few instructions."""
+    return ROOT / "build" / "tests" / "payloads"
+
+
+@pytest.fixture(scope="session")
+def needs_kvm(husk, payloads):
+    """Skips a test where no guest at all can be started."""
+    done = subprocess.run([husk, "run", "--kernel", payloads / "poweroff.elf", "--memory", "size=64M"],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+    if done.returncode != 0 and "'/dev/kvm'" in done.stderr:
+        pytest.skip("needs a /dev/kvm that runs payloads")
+    assert done.returncode == 0, done
