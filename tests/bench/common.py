@@ -29,7 +29,7 @@ def interleaved(programs, runs, measure):
 def table(title, unit, medians, peer):
     """Print medians, each with its ratio to the peer's."""
     print(f"\n{title}")
-    print(f"  {'program':24} {unit:>8} {'ratio':>7}  (to {peer})")
+    print(f"  {'program':28} {unit:>8} {'ratio':>7}  (to {peer})")
     for name, median in medians.items():
-        print(f"  {name:24} {median:8.1f} {median / medians[peer]:7.2f}")
+        print(f"  {name:28} {median:8.1f} {median / medians[peer]:7.2f}")
     sys.stdout.flush()
