@@ -47,7 +47,7 @@ def milliseconds(program):
 
 
 def main():
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 21
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 11
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         sys.exit("bench_start: needs a /dev/kvm that can be opened; nothing was measured")
     medians = common.interleaved(programs(), runs, milliseconds)
