@@ -158,7 +158,7 @@ static void run_guest(struct vcpu *vcpu)
     }
 }
 
-/* What a thread tells the one that starts it. */
+/* What a thread that has to be placed tells the one that starts it. */
 struct start {
     struct vcpu *vcpu;
     sem_t placed;
@@ -167,36 +167,51 @@ struct start {
 
 static void *vcpu_main(void *arg)
 {
-    struct start *start = arg;
-    struct vcpu *vcpu = start->vcpu;
+    struct vcpu *vcpu = arg;
     char name[16];
     snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
     pthread_setname_np(pthread_self(), name);
+    run_guest(vcpu);
+    return NULL;
+}
+
+static void *vcpu_main_placed(void *arg)
+{
+    struct start *start = arg;
+    struct vcpu *vcpu = start->vcpu;
     int ret = placement_apply(vcpu->index, vcpu->affinity, vcpu->core_scheduling, &start->err);
     sem_post(&start->placed); /* @start is gone from here on */
-    if (ret == 0)
-        run_guest(vcpu);
-    return NULL;
+    return ret == 0 ? vcpu_main(vcpu) : NULL;
+}
+
+static int make_thread(struct vcpu *vcpu, void *(*entry)(void *), void *arg, struct error *err)
+{
+    int code = pthread_create(&vcpu->thread, NULL, entry, arg);
+    if (code != 0)
+        return error_set_errno(err, -code, "could not make the thread of vCPU %u", vcpu->index);
+    vcpu->started = true;
+    return 0;
 }
 
 int vcpu_thread_start(struct vcpu *vcpu, struct error *err)
 {
+    /* Waiting for the thread costs two context switches: only a placement that may fail is worth them. */
+    if (!vcpu->affinity && vcpu->core_scheduling != CORE_SCHEDULING_VCPU)
+        return make_thread(vcpu, vcpu_main, vcpu, err);
+
     struct start start = {.vcpu = vcpu};
     sem_init(&start.placed, 0, 0);
-    int code = pthread_create(&vcpu->thread, NULL, vcpu_main, &start);
-    if (code != 0) {
-        sem_destroy(&start.placed);
-        return error_set_errno(err, -code, "could not make the thread of vCPU %u", vcpu->index);
+    int ret = make_thread(vcpu, vcpu_main_placed, &start, err);
+    if (ret == 0) {
+        while (sem_wait(&start.placed) < 0 && errno == EINTR)
+            ;
+        if (start.err.code != 0) {
+            *err = start.err;
+            ret = err->code;
+        }
     }
-    vcpu->started = true;
-    while (sem_wait(&start.placed) < 0 && errno == EINTR)
-        ;
     sem_destroy(&start.placed);
-    if (start.err.code != 0) {
-        *err = start.err;
-        return err->code;
-    }
-    return 0;
+    return ret;
 }
 
 void vcpu_thread_kick(struct vcpu *vcpu)
