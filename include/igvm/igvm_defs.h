@@ -17,7 +17,7 @@ extern "C" {
 #define IGVM_MAGIC_VALUE 0x4D564749 /* "IGVM" */
 #define IGVM_FORMAT_VERSION_1 1
 #define IGVM_FORMAT_VERSION_2 2
-#define PAGE_SIZE_4K 4096
+#define IGVM_PAGE_SIZE_4K 4096
 
 #define IGVM_NATIVE_PLATFORM_VERSION 1
 #define IGVM_VSM_ISOLATION_PLATFORM_VERSION 1
@@ -99,7 +99,7 @@ enum IgvmPageDataType {
 };
 typedef uint16_t IgvmPageDataType;
 
-enum MemoryMapEntryType {
+enum IgvmMemoryMapEntryType {
     IGVM_MEMORY_MAP_ENTRY_TYPE_MEMORY = 0,
     IGVM_MEMORY_MAP_ENTRY_TYPE_PLATFORM_RESERVED = 1,
     IGVM_MEMORY_MAP_ENTRY_TYPE_PERSISTENT = 2,
@@ -108,10 +108,12 @@ enum MemoryMapEntryType {
     IGVM_MEMORY_MAP_ENTRY_TYPE_HIDDEN = 5,
 };
 typedef uint16_t IgvmMemoryMapEntryType;
-#define MEMORY_MAP_ENTRY_TYPE_MEMORY IGVM_MEMORY_MAP_ENTRY_TYPE_MEMORY
-#define MEMORY_MAP_ENTRY_TYPE_PLATFORM_RESERVED IGVM_MEMORY_MAP_ENTRY_TYPE_PLATFORM_RESERVED
-#define MEMORY_MAP_ENTRY_TYPE_PERSISTENT IGVM_MEMORY_MAP_ENTRY_TYPE_PERSISTENT
-#define MEMORY_MAP_ENTRY_TYPE_VTL2_PROTECTABLE IGVM_MEMORY_MAP_ENTRY_TYPE_VTL2_PROTECTABLE
+
+typedef uint64_t IGVM_U64_LE;
+typedef uint32_t IGVM_U32_LE;
+
+/* A struct of flags as the number it is in the file. */
+#define IGVM_UINT32_FLAGS_VALUE(x) (*((uint32_t *)&(x)))
 
 typedef struct IGVM_FIXED_HEADER {
     uint32_t magic;
@@ -152,7 +154,7 @@ typedef struct IGVM_VHS_GUEST_POLICY {
     uint32_t reserved;
 } IGVM_VHS_GUEST_POLICY;
 
-typedef struct SnpPolicy {
+typedef struct IgvmSnpPolicy {
     uint64_t abi_minor : 8;
     uint64_t abi_major : 8;
     uint64_t smt : 1;
@@ -161,14 +163,14 @@ typedef struct SnpPolicy {
     uint64_t debug : 1;
     uint64_t single_socket : 1;
     uint64_t reserved : 43;
-} SnpPolicy;
+} IgvmSnpPolicy;
 
-typedef struct TdxPolicy {
+typedef struct IgvmTdxPolicy {
     uint64_t debug_allowed : 1;
     uint64_t sept_ve_disable : 1;
     uint64_t migratable : 1;
     uint64_t reserved : 61;
-} TdxPolicy;
+} IgvmTdxPolicy;
 
 typedef struct IGVM_VHS_RELOCATABLE_REGION {
     uint32_t compatibility_mask;
@@ -251,9 +253,10 @@ typedef struct IGVM_VHS_PARAMETER {
     uint32_t byte_offset;
 } IGVM_VHS_PARAMETER;
 
-/* 20 bytes in the file, which then pads them to 24. */
-typedef struct __attribute__((packed, aligned(4))) IGVM_VHS_VP_CONTEXT {
-    uint64_t gpa;
+/* 20 bytes in the file, which then pads them to 24: what this struct has behind reserved is the padding. */
+#define IGVM_VHS_VP_CONTEXT_LENGTH 20
+typedef struct IGVM_VHS_VP_CONTEXT {
+    IGVM_U64_LE gpa;
     uint32_t compatibility_mask;
     uint32_t file_offset;
     uint16_t vp_index;
@@ -291,16 +294,16 @@ typedef struct IgvmNativeVpContextX64 {
 } IgvmNativeVpContextX64;
 
 /* File data of a VP context for VBS: this, then register_count registers. */
-typedef struct VbsVpContextHeader {
+typedef struct IgvmVbsVpContextHeader {
     uint32_t register_count;
-} VbsVpContextHeader;
+} IgvmVbsVpContextHeader;
 
-typedef struct __attribute__((packed)) VbsVpContextRegister {
+typedef struct __attribute__((packed)) IgvmVbsVpContextRegister {
     uint8_t vtl;
     uint32_t register_name;
     uint8_t mbz[11];
     uint8_t register_value[16];
-} VbsVpContextRegister;
+} IgvmVbsVpContextRegister;
 
 typedef struct IgvmRequiredMemoryFlags {
     uint32_t vtl2_protectable : 1;
@@ -367,6 +370,11 @@ typedef struct IGVM_VHS_VBS_MEASUREMENT {
     uint8_t signature[256];
     uint8_t public_key[512];
 } IGVM_VHS_VBS_MEASUREMENT;
+
+typedef struct IgvmMemoryMapEntryFlags {
+    uint16_t is_shared : 1;
+    uint16_t reserved : 15;
+} IgvmMemoryMapEntryFlags;
 
 /* What a loader writes for IGVM_VHT_MEMORY_MAP: an array, sorted, that ends with number_of_pages 0. */
 typedef struct IGVM_VHS_MEMORY_MAP_ENTRY {

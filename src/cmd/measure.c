@@ -8,6 +8,7 @@
 #include "cmd/words.h"
 #include "config/options.h"
 #include "snp/cpu_model.h"
+#include "snp/policy.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>
@@ -52,6 +53,8 @@ static int read_numbers(const struct measure_words *w, struct measure_input *in,
         r = words_number("policy", w->policy, UINT64_MAX, &in->policy, err);
     if (r == 0 && w->threads)
         r = words_number("threads", w->threads, 16, &threads, err);
+    if (r == 0 && w->policy)
+        r = snp_policy_check(in->policy, err);
     in->has_policy = w->policy;
     in->digest.threads = (unsigned)threads;
     if (r == 0 && w->empty_pages) {

@@ -265,7 +265,7 @@ IGVM_EXPORT IgvmResult igvm_builder_write(const struct igvm_builder *b, uint8_t 
     store_le32(out + 20, 0);
     if (fixed == sizeof(IGVM_FIXED_HEADER_V2)) {
         store_le32(out + 24, b->architecture);
-        store_le32(out + 28, PAGE_SIZE_4K);
+        store_le32(out + 28, IGVM_PAGE_SIZE_4K);
     }
     if (b->gap.len)
         memcpy(out + fixed, b->gap.data, b->gap.len);

@@ -11,7 +11,7 @@ enum context_form {
     FORM_NONE,
     FORM_VMSA,   /* SEV-SNP, SEV-ES: a VMSA page */
     FORM_NATIVE, /* native, SEV: IgvmNativeVpContextX64 */
-    FORM_VBS,    /* VbsVpContextHeader and registers */
+    FORM_VBS,    /* IgvmVbsVpContextHeader and registers */
     FORM_PAGE,   /* TDX, CCA: a page that is taken as it is */
 };
 
@@ -41,7 +41,7 @@ static void check_native(const struct igvm_header *h, const uint8_t *data,
         load_le16(data + offsetof(IgvmNativeVpContextX64, data_attributes)) & 0xf00)
         WRONG("bits 11:8 of the native context's segment attributes are not zero");
     if (!all_zero(data + sizeof(IgvmNativeVpContextX64),
-                  PAGE_SIZE_4K - sizeof(IgvmNativeVpContextX64)))
+                  IGVM_PAGE_SIZE_4K - sizeof(IgvmNativeVpContextX64)))
         WRONG("the page behind the native context is not zero");
 }
 
@@ -56,17 +56,17 @@ static void check_vbs(const struct igvm_header *h, const uint8_t *data,
               VBS_REGISTERS_MAX);
         return;
     }
-    const uint8_t *reg = data + sizeof(VbsVpContextHeader);
-    for (uint32_t i = 0; i < count; i++, reg += sizeof(VbsVpContextRegister)) {
+    const uint8_t *reg = data + sizeof(IgvmVbsVpContextHeader);
+    for (uint32_t i = 0; i < count; i++, reg += sizeof(IgvmVbsVpContextRegister)) {
         if (reg[0] > 2) {
             WRONG("register %" PRIu32 " of the VBS context has VTL %u, at most 2", i, reg[0]);
             return;
         }
-        if (reg[0] != data[sizeof(VbsVpContextHeader)]) {
+        if (reg[0] != data[sizeof(IgvmVbsVpContextHeader)]) {
             WRONG("register %" PRIu32 " of the VBS context has another VTL than the first", i);
             return;
         }
-        if (!all_zero(reg + offsetof(VbsVpContextRegister, mbz), 11)) {
+        if (!all_zero(reg + offsetof(IgvmVbsVpContextRegister, mbz), 11)) {
             WRONG("reserved bytes of register %" PRIu32 " of the VBS context are not zero", i);
             return;
         }

@@ -47,9 +47,9 @@ static void check_range(const struct igvm_header *h, uint64_t gpa, uint64_t byte
                         const char *gpa_name, const char *bytes_name,
                         struct igvm_reporter *reporter)
 {
-    if (!is_aligned(gpa, PAGE_SIZE_4K))
+    if (!is_aligned(gpa, IGVM_PAGE_SIZE_4K))
         WRONG("%s 0x%" PRIx64 " is not a multiple of 4096", gpa_name, gpa);
-    if (!is_aligned(bytes, PAGE_SIZE_4K))
+    if (!is_aligned(bytes, IGVM_PAGE_SIZE_4K))
         WRONG("%s 0x%" PRIx64 " is not a multiple of 4096", bytes_name, bytes);
     if (!range_within(gpa, bytes, GPA_LIMIT))
         WRONG("%s 0x%" PRIx64 ", length 0x%" PRIx64 ", lies beyond 52 bits of address", gpa_name,
@@ -107,7 +107,7 @@ static void check_relocatable(const struct igvm_header *h, struct igvm_reporter 
     check_range(h, gpa, size, "relocation_region_gpa", "relocation_region_size", reporter);
     if (size == 0)
         WRONG("relocation_region_size is 0");
-    if (alignment == 0 || !is_aligned(alignment, PAGE_SIZE_4K)) {
+    if (alignment == 0 || !is_aligned(alignment, IGVM_PAGE_SIZE_4K)) {
         WRONG("relocation_alignment 0x%" PRIx64 " is not a multiple of 4096", alignment);
         return;
     }
@@ -134,7 +134,7 @@ static void check_page_table(const struct igvm_header *h, struct igvm_reporter *
     check_range(h, load_le64(p + 8), size, "gpa", "size", reporter);
     if (size == 0)
         WRONG("size is 0");
-    if (!is_aligned(used, PAGE_SIZE_4K))
+    if (!is_aligned(used, IGVM_PAGE_SIZE_4K))
         WRONG("used_size 0x%" PRIx64 " is not a multiple of 4096", used);
     if (used > size)
         WRONG("used_size 0x%" PRIx64 " is more than size 0x%" PRIx64, used, size);
@@ -163,7 +163,7 @@ static void check_page_data(const struct igvm_header *h, struct igvm_reporter *r
     uint64_t gpa = load_le64(p);
     uint32_t flags = load_le32(p + 16);
     uint16_t type = load_le16(p + 20);
-    uint64_t bytes = flags & 1 ? IGVM_X64_LARGE_PAGE_SIZE : PAGE_SIZE_4K;
+    uint64_t bytes = flags & 1 ? IGVM_X64_LARGE_PAGE_SIZE : IGVM_PAGE_SIZE_4K;
     if (flags & ~7u)
         WRONG("flags 0x%" PRIx32 " have bits that are not defined", flags);
     if (type > IGVM_PAGE_DATA_TYPE_CPUID_XF)
@@ -178,7 +178,7 @@ static void check_page_data(const struct igvm_header *h, struct igvm_reporter *r
 static void check_parameter_area(const struct igvm_header *h, struct igvm_reporter *reporter)
 {
     uint64_t bytes = load_le64(h->payload);
-    if (!is_aligned(bytes, PAGE_SIZE_4K) || bytes == 0)
+    if (!is_aligned(bytes, IGVM_PAGE_SIZE_4K) || bytes == 0)
         WRONG("number_of_bytes 0x%" PRIx64 " is not a positive multiple of 4096", bytes);
     if (bytes > PARAMETER_AREA_LIMIT)
         WRONG("number_of_bytes 0x%" PRIx64 " is more than the 1 GiB a parameter area may have",

@@ -35,7 +35,7 @@ static bool check_fixed_header(struct igvm_file *file, struct igvm_reporter *rep
     }
     file->version = load_le32(data + 4);
     file->fixed_size = sizeof(IGVM_FIXED_HEADER);
-    file->page_size = PAGE_SIZE_4K;
+    file->page_size = IGVM_PAGE_SIZE_4K;
     if (file->version == IGVM_FORMAT_VERSION_2)
         file->fixed_size = sizeof(IGVM_FIXED_HEADER_V2);
     else if (file->version != IGVM_FORMAT_VERSION_1) {
@@ -68,10 +68,10 @@ static bool check_fixed_header(struct igvm_file *file, struct igvm_reporter *rep
             igvm_report(reporter, NULL, IGVMAPI_INVALID_FIXED_HEADER,
                         "architecture %" PRIu32 "; 0 (x64) and 1 (AArch64) are known",
                         file->architecture);
-        if (file->page_size != PAGE_SIZE_4K) {
+        if (file->page_size != IGVM_PAGE_SIZE_4K) {
             igvm_report(reporter, NULL, IGVMAPI_UNSUPPORTED_PAGE_SIZE,
                         "page_size is %" PRIu32 "; only 4096 is supported", file->page_size);
-            file->page_size = PAGE_SIZE_4K;
+            file->page_size = IGVM_PAGE_SIZE_4K;
         }
     }
     file->var_start = var_offset;
@@ -229,19 +229,19 @@ uint64_t igvm_data_length(const struct igvm_file *file, const struct igvm_header
     case IGVM_VHT_PARAMETER_AREA:
         return load_le64(p);
     case IGVM_VHT_PAGE_DATA:
-        return (load_le32(p + 16) & 1) ? IGVM_X64_LARGE_PAGE_SIZE : PAGE_SIZE_4K;
+        return (load_le32(p + 16) & 1) ? IGVM_X64_LARGE_PAGE_SIZE : IGVM_PAGE_SIZE_4K;
     case IGVM_VHT_CORIM_DOCUMENT:
     case IGVM_VHT_CORIM_SIGNATURE:
         return load_le32(p + 8);
     case IGVM_VHT_VP_CONTEXT: {
         uint32_t vbs = file->masks[IGVM_PLATFORM_TYPE_VSM_ISOLATION];
         if (!(load_le32(p + 8) & vbs))
-            return PAGE_SIZE_4K;
+            return IGVM_PAGE_SIZE_4K;
         uint32_t at = load_le32(p + 12);
-        if (!range_within(at, sizeof(VbsVpContextHeader), file->size))
-            return sizeof(VbsVpContextHeader);
-        return sizeof(VbsVpContextHeader) +
-               (uint64_t)load_le32(file->data + at) * sizeof(VbsVpContextRegister);
+        if (!range_within(at, sizeof(IgvmVbsVpContextHeader), file->size))
+            return sizeof(IgvmVbsVpContextHeader);
+        return sizeof(IgvmVbsVpContextHeader) +
+               (uint64_t)load_le32(file->data + at) * sizeof(IgvmVbsVpContextRegister);
     }
     default:
         return 0;

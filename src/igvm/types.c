@@ -20,7 +20,7 @@ _Static_assert(sizeof(IGVM_VHS_CCA_POLICY) == 32, "published size");
 _Static_assert(sizeof(IGVM_VHS_PARAMETER_AREA) == 16, "published size");
 _Static_assert(sizeof(IGVM_VHS_PAGE_DATA) == 24, "published size");
 _Static_assert(sizeof(IGVM_VHS_PARAMETER_INSERT) == 16, "published size");
-_Static_assert(sizeof(IGVM_VHS_VP_CONTEXT) == 20, "published size");
+_Static_assert(sizeof(IGVM_VHS_VP_CONTEXT) == 24, "published size");
 _Static_assert(sizeof(IGVM_VHS_REQUIRED_MEMORY) == 24, "published size");
 _Static_assert(sizeof(IGVM_VHS_PARAMETER) == 8, "published size");
 _Static_assert(sizeof(IGVM_VHS_ERROR_RANGE) == 16, "published size");
@@ -28,7 +28,7 @@ _Static_assert(sizeof(IGVM_VHS_SNP_ID_BLOCK) == 696, "published size");
 _Static_assert(sizeof(IGVM_VHS_VBS_MEASUREMENT) == 864, "published size");
 _Static_assert(sizeof(IGVM_VHS_MEMORY_MAP_ENTRY) == 24, "published size");
 _Static_assert(sizeof(IgvmNativeVpContextX64) == 232, "published size");
-_Static_assert(sizeof(VbsVpContextRegister) == 32, "published size");
+_Static_assert(sizeof(IgvmVbsVpContextRegister) == 32, "published size");
 
 static const struct igvm_type_info platform_types[] = {
     TYPE(SUPPORTED_PLATFORM, IGVM_VHS_SUPPORTED_PLATFORM, MASK(IGVM_VHS_SUPPORTED_PLATFORM), -1),
@@ -50,7 +50,8 @@ static const struct igvm_type_info directive_types[] = {
     TYPE(PARAMETER_AREA, IGVM_VHS_PARAMETER_AREA, -1, DATA(IGVM_VHS_PARAMETER_AREA)),
     TYPE(PAGE_DATA, IGVM_VHS_PAGE_DATA, MASK(IGVM_VHS_PAGE_DATA), DATA(IGVM_VHS_PAGE_DATA)),
     TYPE(PARAMETER_INSERT, IGVM_VHS_PARAMETER_INSERT, MASK(IGVM_VHS_PARAMETER_INSERT), -1),
-    TYPE(VP_CONTEXT, IGVM_VHS_VP_CONTEXT, MASK(IGVM_VHS_VP_CONTEXT), DATA(IGVM_VHS_VP_CONTEXT)),
+    {IGVM_VHT_VP_CONTEXT, IGVM_VHS_VP_CONTEXT_LENGTH, MASK(IGVM_VHS_VP_CONTEXT),
+     DATA(IGVM_VHS_VP_CONTEXT), "VP_CONTEXT"},
     TYPE(REQUIRED_MEMORY, IGVM_VHS_REQUIRED_MEMORY, MASK(IGVM_VHS_REQUIRED_MEMORY), -1),
     {0},
     PARAMETER(VP_COUNT_PARAMETER),

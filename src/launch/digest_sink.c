@@ -329,29 +329,43 @@ static int measure_snp_threaded(struct sink *s)
     return r;
 }
 
-/** measure_sev() - SHA-256 over what LAUNCH_UPDATE_DATA and LAUNCH_UPDATE_VMSA encrypt (SEV API, 6.2). */
+/** add_sev_run() - what LAUNCH_UPDATE_DATA encrypts: pages with contents, and empty ones. */
+static int add_sev_run(struct sink *s, const struct plan_run *run, uint8_t *buffer)
+{
+    if (run->shared || (run->type != PLAN_PAGE_NORMAL && run->type != PLAN_PAGE_ZERO))
+        return 0;
+    int r = 0;
+    for (uint64_t at = 0; at < run->len && r == 0; at += BATCH_PAGES * PAGE_BYTES) {
+        size_t len = (size_t)MIN(run->len - at, BATCH_PAGES * PAGE_BYTES);
+        r = run_bytes(s->plan, run, at, buffer, len);
+        if (r < 0)
+            return error_set_errno(s->err, r == -ENODATA ? -EIO : r, "could not read %s",
+                                   run->origin);
+        r = crypto_hash_add(s->hash, buffer, len);
+    }
+    return r;
+}
+
+/** measure_sev() - SHA-256 over all that is encrypted, VMSAs as in measure_snp() (SEV API, 6.2 and 6.3). */
 static int measure_sev(struct sink *s)
 {
+    const struct plan *plan = s->plan;
+    bool as_written = s->options->vmm == LAUNCH_FILE;
     _cleanup_free_ uint8_t *buffer = malloc(BATCH_PAGES * PAGE_BYTES);
     if (!buffer || crypto_hash_start(s->hash) < 0)
         return error_set(s->err, -ENOMEM, "out of memory while measuring");
     int r = 0;
-    for (size_t i = 0; i < s->plan->n_runs && r == 0; i++) {
-        const struct plan_run *run = &s->plan->runs[i];
-        if (run->shared || (run->type != PLAN_PAGE_NORMAL && run->type != PLAN_PAGE_ZERO))
-            continue;
-        for (uint64_t at = 0; at < run->len && r == 0; at += BATCH_PAGES * PAGE_BYTES) {
-            size_t len = (size_t)MIN(run->len - at, BATCH_PAGES * PAGE_BYTES);
-            r = run_bytes(s->plan, run, at, buffer, len);
-            if (r < 0)
-                error_set_errno(s->err, r == -ENODATA ? -EIO : r, "could not read %s", run->origin);
-            else
-                r = crypto_hash_add(s->hash, buffer, len);
-        }
+    size_t v = 0;
+    for (size_t i = 0; i <= plan->n_runs && r == 0; i++) {
+        for (; as_written && v < plan->n_vmsas && plan->vmsas[v].position == i && r == 0; v++)
+            r = crypto_hash_add(s->hash, plan->vmsas[v].page, PAGE_BYTES);
+        if (r == 0 && i < plan->n_runs)
+            r = add_sev_run(s, &plan->runs[i], buffer);
     }
-    for (size_t i = 0; s->plan->platform == PLAN_SEV_ES && i < s->plan->n_vcpus && r == 0; i++) {
+    bool es = plan->platform == PLAN_SEV_ES && !as_written;
+    for (size_t i = 0; es && i < plan->n_vcpus && r == 0; i++) {
         struct vmsa vmsa;
-        vcpu_to_vmsa(&vmsa, &s->plan->vcpus[i], s->plan->vmsa_features, s->options->vmm);
+        vcpu_to_vmsa(&vmsa, &plan->vcpus[i], plan->vmsa_features, s->options->vmm);
         r = crypto_hash_add(s->hash, &vmsa, sizeof(vmsa));
     }
     return r < 0 ? r : crypto_hash_end(s->hash, s->digest);

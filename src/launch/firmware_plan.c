@@ -190,6 +190,8 @@ int plan_from_firmware(struct plan *plan, const char *path, const struct launch_
     else if (r == 0 && o->hashes)
         r = add_hash_table(plan, &fw, o->hashes, err);
     if (r == 0)
+        r = plan_check(plan, FIRMWARE_END, err);
+    if (r == 0)
         r = add_vcpus(plan, &fw, o, err);
     return r < 0 ? error_context(err, "%s", path) : 0;
 }

@@ -187,7 +187,8 @@ static int add_vmsa(struct writer *w, const struct plan_vcpu *vcpu, uint32_t mas
     vcpu_to_vmsa(&vmsa, vcpu, features, LAUNCH_HUSK);
     IGVM_VHS_VP_CONTEXT header = {
         .gpa = VMSA_GPA, .compatibility_mask = mask, .vp_index = (uint16_t)vcpu->index};
-    return mask ? add(w, IGVM_VHT_VP_CONTEXT, &header, sizeof(header), &vmsa, sizeof(vmsa), err)
+    return mask ? add(w, IGVM_VHT_VP_CONTEXT, &header, IGVM_VHS_VP_CONTEXT_LENGTH, &vmsa,
+                      sizeof(vmsa), err)
                 : 0;
 }
 
@@ -211,7 +212,8 @@ static int add_native(struct writer *w, const struct plan_vcpu *vcpu, struct err
     };
     memcpy(page, &context, sizeof(context));
     IGVM_VHS_VP_CONTEXT header = {.compatibility_mask = w->sev | w->native};
-    return add(w, IGVM_VHT_VP_CONTEXT, &header, sizeof(header), page, sizeof(page), err);
+    return add(w, IGVM_VHT_VP_CONTEXT, &header, IGVM_VHS_VP_CONTEXT_LENGTH, page, sizeof(page),
+               err);
 }
 
 static int add_contexts(struct writer *w, struct error *err)

@@ -54,7 +54,7 @@ static int read_contexts(struct igvm_source *source, uint64_t start, uint64_t en
         uint32_t type = load_le32(source->bytes + at), len = load_le32(source->bytes + at + 4);
         if (align_up(len, 8) > end - at - 8)
             break;
-        if (type == IGVM_VHT_VP_CONTEXT && len == sizeof(IGVM_VHS_VP_CONTEXT)) {
+        if (type == IGVM_VHT_VP_CONTEXT && len == IGVM_VHS_VP_CONTEXT_LENGTH) {
             uint64_t data =
                 load_le32(source->bytes + at + 8 + offsetof(IGVM_VHS_VP_CONTEXT, file_offset));
             uint64_t page = data / PAGE_BYTES;

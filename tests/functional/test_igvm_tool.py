@@ -269,6 +269,8 @@ int main(int argc, char **argv)
             const IGVM_VHS_PAGE_DATA *page = (const IGVM_VHS_PAGE_DATA *)data;
             IgvmPageDataType type = page->data_type;
             IgvmPageDataFlags flags = page->flags;
+            if (IGVM_UINT32_FLAGS_VALUE(flags) != 0)
+                return 3;
             pages += type == IGVM_PAGE_DATA_TYPE_NORMAL && !flags.unmeasured && !flags.is_2mb_page;
             IgvmHandle contents = igvm_get_header_data(igvm, IGVM_HEADER_SECTION_DIRECTIVE, i);
             if (contents != IGVMAPI_NO_DATA && igvm_get_buffer_size(igvm, contents) != 4096)

@@ -99,6 +99,7 @@ def test_igvm_file_of_sev_es_is_measured_as_such(husk, image, tmp_path):
     data = image.read_bytes()
     pages = tools.vmsa(features=0) + tools.vmsa(tools.AP_ADDRESS, features=0)
     assert measure(husk, "--igvm", out, "--cpus", "boot=2") == hashlib.sha256(data + pages).hexdigest()
+    assert measure(husk, "--igvm", out, "--vmm", "file") == hashlib.sha256(data + pages).hexdigest()
     assert measure(husk, "--igvm", out, "--platform-type", "sev") == hashlib.sha256(data).hexdigest()
 
 
