@@ -119,6 +119,17 @@ void loop_remove(struct loop_source *source)
         free_removed(loop);
 }
 
+/**
+ * drain_stop() - whoever stops sets the result before it writes here: seen in between, the run ends first and the write
+ * is left to the next run, which must not find it again and again.
+ */
+static void drain_stop(struct loop *loop)
+{
+    uint64_t drained;
+    if (read(loop->stop_fd, &drained, sizeof(drained)) < 0)
+        (void)0; /* Nothing to drain yet. */
+}
+
 int loop_run(struct loop *loop)
 {
     while (loop->result == NOT_STOPPED) {
@@ -133,14 +144,14 @@ int loop_run(struct loop *loop)
             struct loop_source *source = events[i].data.ptr;
             if (source && !source->removed)
                 source->callback(source->ctx, events[i].events);
+            else if (!source)
+                drain_stop(loop);
         }
         loop->dispatching = false;
         free_removed(loop);
     }
     int result = atomic_exchange(&loop->result, NOT_STOPPED);
-    uint64_t drained;
-    if (read(loop->stop_fd, &drained, sizeof(drained)) < 0)
-        (void)0; /* Nothing to drain: the stop came before the poll. */
+    drain_stop(loop);
     return result;
 }
 

@@ -203,7 +203,8 @@ void chardev_refresh(struct chardev *chardev)
         chardev->in_fd >= 0 && !chardev->in_file && chardev->input && chardev->pending_len == 0;
     watch(chardev, &chardev->in_source, want_in, chardev->in_fd, EPOLLIN, on_readable);
     pthread_mutex_lock(&chardev->lock);
-    bool want_out = chardev->out_fd >= 0 && chardev->queue_len;
+    /* A client that is gone takes nothing and would poll writable for ever. */
+    bool want_out = chardev->out_fd >= 0 && chardev->queue_len && !chardev->gone;
     int out_fd = chardev->out_fd;
     pthread_mutex_unlock(&chardev->lock);
     watch(chardev, &chardev->out_source, want_out, out_fd, EPOLLOUT, on_writable);

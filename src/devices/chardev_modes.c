@@ -108,7 +108,9 @@ static int open_tty(struct chardev *chardev, struct error *err)
         return error_set_errno(err, -errno, "%s: standard output cannot be used", chardev->name);
     chardev->out_socket = is_socket(chardev->out_fd);
     bool terminal = isatty(STDIN_FILENO);
-    if (terminal && tcgetpgrp(STDIN_FILENO) != getpgrp()) {
+    /* -1: not our controlling terminal, so no job control on it either. */
+    pid_t foreground = terminal ? tcgetpgrp(STDIN_FILENO) : -1;
+    if (foreground >= 0 && foreground != getpgrp()) {
         log_info("%s: husk runs in the background and reads nothing from the terminal",
                  chardev->name);
         return 0;
@@ -153,7 +155,11 @@ static int open_pty(struct chardev *chardev, struct error *err)
 static int open_output_file(struct chardev *chardev, const char *path, struct error *err)
 {
     chardev->queue_size = QUEUE_LATER;
-    chardev->out_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_CLOEXEC, 0600);
+    /* Of a FIFO: without a reader an error, not a wait; with one that does not read, no wait either. */
+    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_CLOEXEC | O_NONBLOCK;
+    chardev->out_fd = open(path, flags, 0600);
+    if (chardev->out_fd < 0 && errno == ENXIO)
+        return error_set(err, -ENXIO, "%s: nobody reads from '%s'", chardev->name, path);
     if (chardev->out_fd < 0)
         return error_set_errno(err, -errno, "%s: could not open '%s'", chardev->name, path);
     return 0;
@@ -181,6 +187,10 @@ static void on_connect(void *ctx, uint32_t events)
     int fd = accept4(chardev->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
         return;
+    /* A client whose input the guest does not take is not read from, so that its leaving shows here first. */
+    struct pollfd old = {.fd = chardev->in_fd};
+    if (chardev->in_fd >= 0 && poll(&old, 1, 0) == 1 && (old.revents & (POLLHUP | POLLERR)))
+        chardev_disconnected(chardev);
     int out_fd = chardev->in_fd < 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
     if (out_fd < 0) {
         log_info("%s: another client was turned away", chardev->name);

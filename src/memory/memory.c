@@ -131,7 +131,8 @@ int memory_create(struct guest_memory *memory, const struct memory_params *param
     _cleanup_close_ int fd = create_memfd(params, page, err);
     if (fd < 0)
         return fd;
-    int flags = MAP_SHARED | (params->reserve ? 0 : MAP_NORESERVE);
+    /* Huge pages are set aside here or not at all: a guest that meets the shortage later cannot go on. */
+    int flags = MAP_SHARED | (params->reserve || params->hugepages ? 0 : MAP_NORESERVE);
     void *base = mmap(NULL, params->size, PROT_READ | PROT_WRITE, flags, fd, 0);
     if (base == MAP_FAILED) {
         if (params->hugepages)
