@@ -26,6 +26,11 @@ static const char usage[] =
     "  --fault SPEC    let a call fail: CALL[,at=N][,times=N][,vm=N],EFFECT, which is errno=NAME, "
     "fw=STATUS,\n"
     "                  short=PAGES or signal\n"
+    "                  CALL is open-kvm, open-sev, create-vm, enable-cap, create-vcpu, "
+    "create-guest-memfd,\n"
+    "                  set-region, set-attributes, init2, launch-start, launch-update, "
+    "launch-finish,\n"
+    "                  enable-req-certs, set-registers, pre-fault, run, fallocate or sev-command\n"
     "  --exit SPEC     let KVM_RUN end: KIND[,vcpu=ID][,at=N][,vm=N][,KEY=VALUE]...; KIND is "
     "map-gpa-range,\n"
     "                  memory-fault, sev-term, snp-req-certs, fail-entry, shutdown, internal-error "
@@ -130,9 +135,7 @@ int cmd_sim(int argc, char **argv)
         return usage_error(&err);
     }
     int status = sim_run(options, argv + i, &err);
-    if (status < 0) {
+    if (err.code)
         cmd_print_error(&err);
-        return status == -ENOENT ? SIM_STATUS_NOT_FOUND : SIM_STATUS_ERROR;
-    }
-    return status;
+    return status < 0 ? SIM_STATUS_ERROR : status;
 }

@@ -99,6 +99,7 @@ struct run {
     struct server *server;
     pid_t pid;
     int signals;
+    bool not_found; /* there is no such program */
     bool ended;
     int status; /* as waitpid() has it */
 };
@@ -178,6 +179,7 @@ static int start_program(struct run *run, char **program, int door, struct error
     char path[PATH_MAX];
     char library[PATH_MAX];
     int r = find_program(program[0], path, err);
+    run->not_found = r != 0;
     if (!r)
         r = sim_check_program(path, err);
     if (!r)
@@ -295,5 +297,5 @@ int sim_run(const struct sim_options *options, char **program, struct error *err
         close(run->signals);
     sigprocmask(SIG_SETMASK, &before, NULL);
     report_close(&run->model.report);
-    return r;
+    return r && run->not_found ? SIM_STATUS_NOT_FOUND : r;
 }

@@ -33,7 +33,8 @@ struct sim_options {
  * sim_run() - run a program, and all that it starts, against the simulated platform.
  * @program: its path or name, and its arguments; ends with NULL.
  *
- * Return: an exit status, or -errno with @err filled if the program could not be started.
+ * Return: an exit status; SIM_STATUS_NOT_FOUND or -errno, with @err filled, if the program could not be started or the
+ *         report not written.
  */
 int sim_run(const struct sim_options *options, char **program, struct error *err);
 

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -293,12 +294,11 @@ static int do_fallocate(int fd, int mode, long offset, long len)
                                   .object = entry->id,
                                   .arg = {(uint64_t)mode, (uint64_t)offset, (uint64_t)len}}};
     int r = exchange_run(&x);
-    if (!r && (mode & FALLOC_FL_PUNCH_HOLE) && entry->memory &&
-        (size_t)offset < entry->memory_len) {
+    if (!r && entry->memory && (size_t)offset < entry->memory_len) {
         size_t there = entry->memory_len - (size_t)offset;
+        int advice = mode & FALLOC_FL_PUNCH_HOLE ? MADV_REMOVE : MADV_POPULATE_WRITE;
         raw_syscall(SYS_madvise, (long)entry->memory + offset,
-                    (long)((size_t)len < there ? (size_t)len : there), 9 /* MADV_REMOVE */, 0, 0,
-                    0);
+                    (long)((size_t)len < there ? (size_t)len : there), advice, 0, 0, 0);
     }
     return fail(r);
 }
