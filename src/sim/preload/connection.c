@@ -118,7 +118,7 @@ static bool start(void)
     int fd = knock();
     if (fd < 0)
         return false;
-    struct sim_reply hello;
+    struct sim_reply hello = {0};
     int fds[2];
     struct iovec iov = {.iov_base = &hello, .iov_len = sizeof(hello)};
     if (receive(fd, &iov, 1, fds) == (int)sizeof(hello) && fds[0] >= 0) {

@@ -142,7 +142,7 @@ static int update_locked(const struct entry *vm, struct exchange *begin,
     r = send_pages(&t);
     if (r)
         return r;
-    struct sim_update_end end;
+    struct sim_update_end end = {0};
     struct exchange last = {
         .head = {.op = SIM_OP_UPDATE_END, .object = vm->id}, .out = &end, .out_cap = sizeof(end)};
     r = exchange_send(&last, NULL, 0);

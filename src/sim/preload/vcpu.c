@@ -174,7 +174,7 @@ static int run_vcpu(struct entry *vcpu)
         struct sim_run state = {.exit_reason = run->exit_reason,
                                 .immediate_exit = run->immediate_exit};
         memcpy(state.data, (const uint8_t *)run + SIM_RUN_UNION_OFFSET, sizeof(state.data));
-        struct sim_exit exit;
+        struct sim_exit exit = {0};
         struct exchange x = {.head = {.op = SIM_OP_RUN, .object = vcpu->id},
                              .payload = &state,
                              .payload_len = sizeof(state),
