@@ -394,6 +394,8 @@ int plan_launch_digest(const struct plan *plan, const struct digest_options *opt
         r = measure_sev(&s);
     }
     crypto_hash_free(s.hash);
+    if (r == -EIO && err && !err->message[0])
+        error_set(err, r, "libcrypto could not hash");
     if (r < 0)
         return r;
     return snp ? SHA384_BYTES : SHA256_BYTES;
