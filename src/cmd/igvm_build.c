@@ -101,7 +101,7 @@ static int add_signature(const struct build_words *w, const struct igvm_build *b
                          size_t *size, struct error *err)
 {
     uint8_t digest[SHA384_BYTES];
-    uint64_t policy;
+    uint64_t policy = 0;
     struct snp_id_block block;
     _cleanup_free_ struct snp_id_auth *auth = calloc(1, sizeof(*auth));
     if (!auth)

@@ -126,7 +126,7 @@ struct sign_words {
 
 static int sign(const struct sign_words *w, const char *path, struct error *err)
 {
-    uint64_t vcpus = 0, policy;
+    uint64_t vcpus = 0, policy = 0;
     int r = w->cpus ? words_number("cpus", w->cpus, 4096, &vcpus, err) : 0;
     if (r < 0)
         return r;

@@ -124,7 +124,7 @@ const struct igvm_field *igvm_fields(uint32_t type, size_t *n)
         CASE(GUEST_POLICY, policy_fields);
         CASE(RELOCATABLE_REGION, relocatable_fields);
         CASE(PAGE_TABLE_RELOCATION_REGION, page_table_fields);
-        CASE(CORIM_DOCUMENT, corim_fields);
+    case IGVM_VHT_CORIM_DOCUMENT:
         CASE(CORIM_SIGNATURE, corim_fields);
         CASE(CCA_POLICY, cca_fields);
         CASE(PARAMETER_AREA, area_fields);

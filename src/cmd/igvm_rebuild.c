@@ -50,7 +50,7 @@ static int add_fixed(struct buf *file, const json_t *root, struct error *err)
         return error_set(err, -EINVAL, "version is neither 1 nor 2");
     buf_append_le32(file, IGVM_MAGIC_VALUE);
     buf_append_le32(file, (uint32_t)version);
-    memset(buf_extend(file, 16), 0, 16);
+    buf_extend(file, 16);
     if (version == 2) {
         buf_append_le32(file, (uint32_t)json_integer_value(json_object_get(root, "architecture")));
         buf_append_le32(file, (uint32_t)json_integer_value(json_object_get(root, "page_size")));

@@ -50,7 +50,7 @@ struct range {
 };
 
 struct picture {
-    struct range *ranges;
+    struct range ranges[RANGES_MAX];
     size_t n;
     unsigned contexts;
     uint32_t declared; /* masks of all platforms */
@@ -242,11 +242,12 @@ static void draw_title(struct buf *out, const struct igvm_source *source, const 
                " headers, VP contexts: %u</text>\n<text x=\"30\" y=\"84\" fill=\"#555\">for",
                igvm_file_version(source->file), igvm_file_count(source->file), p->contexts);
     const char *between = " ";
-    for (IgvmPlatformType type = 0; type <= IGVM_PLATFORM_TYPE_CCA; type++) {
-        uint32_t mask = igvm_file_platform_mask(source->file, type);
+    for (unsigned type = 0; type <= IGVM_PLATFORM_TYPE_CCA; type++) {
+        uint32_t mask = igvm_file_platform_mask(source->file, (IgvmPlatformType)type);
         if (!mask)
             continue;
-        buf_printf(out, "%s%s (mask 0x%" PRIx32 ")", between, igvm_platform_name(type), mask);
+        buf_printf(out, "%s%s (mask 0x%" PRIx32 ")", between,
+                   igvm_platform_name((IgvmPlatformType)type), mask);
         between = ", ";
     }
     buf_printf(out, "</text>\n");
@@ -254,32 +255,31 @@ static void draw_title(struct buf *out, const struct igvm_source *source, const 
 
 int igvm_show_svg(const struct igvm_source *source, const char *path, struct buf *out)
 {
-    _cleanup_free_ struct range *ranges = calloc(RANGES_MAX, sizeof(*ranges));
-    if (!ranges)
+    _cleanup_free_ struct picture *p = calloc(1, sizeof(*p));
+    if (!p)
         return -ENOMEM;
-    struct picture p = {.ranges = ranges};
-    for (IgvmPlatformType type = 0; type <= IGVM_PLATFORM_TYPE_CCA; type++)
-        p.declared |= igvm_file_platform_mask(source->file, type);
-    collect(&p, source->file);
+    for (unsigned type = 0; type <= IGVM_PLATFORM_TYPE_CCA; type++)
+        p->declared |= igvm_file_platform_mask(source->file, (IgvmPlatformType)type);
+    collect(p, source->file);
     uint64_t total = 1;
-    for (size_t i = 0; i < p.n; i++)
-        total += p.ranges[i].len;
+    for (size_t i = 0; i < p->n; i++)
+        total += p->ranges[i].len;
     _cleanup_buf_ struct buf body = BUF_INIT;
-    int y = draw_ranges(&body, &p, total) + 24;
-    if (p.n == 0)
+    int y = draw_ranges(&body, p, total) + 24;
+    if (p->n == 0)
         text_at(&body, 30, y, "", "no page is loaded");
-    if (p.n == RANGES_MAX) {
+    if (p->n == RANGES_MAX) {
         text_at(&body, 30, y, "fill=\"#888\"", "there is more than can be drawn");
         y += 24;
     }
-    draw_legend(&body, &p, y);
+    draw_legend(&body, p, y);
     buf_printf(out,
                "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
                "viewBox=\"0 0 %d %d\">\n<style>text{font:15px sans-serif}.a{font:14px monospace}"
                ".t{font:bold 20px sans-serif}</style>\n"
                "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
                WIDTH, y + 40, WIDTH, y + 40);
-    draw_title(out, source, &p, path);
+    draw_title(out, source, p, path);
     if (!buf_failed(&body))
         buf_append(out, body.data, body.len);
     buf_printf(out, "</svg>\n");

@@ -127,9 +127,11 @@ void append_base64(struct buf *out, const uint8_t *data, size_t len)
         uint32_t v = (uint32_t)data[i] << 16;
         v |= i + 1 < len ? (uint32_t)data[i + 1] << 8 : 0;
         v |= i + 2 < len ? data[i + 2] : 0;
-        char quad[4] = {digits[v >> 18], digits[v >> 12 & 63],
-                        i + 1 < len ? digits[v >> 6 & 63] : '=',
-                        i + 2 < len ? digits[v & 63] : '='};
+        char quad[4] = {digits[v >> 18], digits[v >> 12 & 63], '=', '='};
+        if (i + 1 < len)
+            quad[2] = digits[v >> 6 & 63];
+        if (i + 2 < len)
+            quad[3] = digits[v & 63];
         buf_append(out, quad, sizeof(quad));
     }
 }

@@ -34,7 +34,8 @@ static IgvmHandle next_handle = 1;
 
 static size_t home(const struct map *map, IgvmHandle handle)
 {
-    return ((uint32_t)handle * 0x9E3779B1u) & (map->cap - 1);
+    uint32_t hash = (uint32_t)handle * 0x9E3779B1u;
+    return hash & (map->cap - 1);
 }
 
 static struct slot *map_find(const struct map *map, IgvmHandle handle)

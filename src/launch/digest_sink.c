@@ -14,6 +14,7 @@
 #include <sched.h>
 
 #define BATCH_PAGES 128u
+#define BATCH_BYTES ((size_t)BATCH_PAGES * PAGE_BYTES)
 #define THREADS_MAX 16u
 #define BATCHES_MAX (2 * THREADS_MAX)
 /* Plans with fewer pages than this are hashed sooner than threads have started. */
@@ -77,7 +78,7 @@ static void *worker(void *opaque)
 {
     struct sink *s = opaque;
     struct crypto_hash *hash = crypto_hash_new(CRYPTO_SHA384);
-    uint8_t *buffer = malloc(BATCH_PAGES * PAGE_BYTES);
+    uint8_t *buffer = malloc(BATCH_BYTES);
     pthread_mutex_lock(&s->lock);
     while (!s->stop) {
         struct batch *batch = &s->ring[s->next_to_hash % s->n_ring];
@@ -303,9 +304,9 @@ static unsigned count_threads(const struct plan *plan, const struct digest_optio
 static int measure_snp_threaded(struct sink *s)
 {
     _cleanup_free_ struct batch *own = calloc(1, sizeof(*own));
-    _cleanup_free_ uint8_t *buffer = malloc(BATCH_PAGES * PAGE_BYTES);
+    _cleanup_free_ uint8_t *buffer = malloc(BATCH_BYTES);
     unsigned wanted = count_threads(s->plan, s->options), started = 0;
-    _cleanup_free_ struct batch *ring = wanted ? calloc(2 * wanted, sizeof(*ring)) : NULL;
+    _cleanup_free_ struct batch *ring = wanted ? calloc(wanted, 2 * sizeof(*ring)) : NULL;
     if (!own || !buffer)
         return error_set(s->err, -ENOMEM, "out of memory while measuring");
     pthread_t threads[THREADS_MAX];
@@ -335,8 +336,8 @@ static int add_sev_run(struct sink *s, const struct plan_run *run, uint8_t *buff
     if (run->shared || (run->type != PLAN_PAGE_NORMAL && run->type != PLAN_PAGE_ZERO))
         return 0;
     int r = 0;
-    for (uint64_t at = 0; at < run->len && r == 0; at += BATCH_PAGES * PAGE_BYTES) {
-        size_t len = (size_t)MIN(run->len - at, BATCH_PAGES * PAGE_BYTES);
+    for (uint64_t at = 0; at < run->len && r == 0; at += BATCH_BYTES) {
+        size_t len = (size_t)MIN(run->len - at, BATCH_BYTES);
         r = run_bytes(s->plan, run, at, buffer, len);
         if (r < 0)
             return error_set_errno(s->err, r == -ENODATA ? -EIO : r, "could not read %s",
@@ -351,7 +352,7 @@ static int measure_sev(struct sink *s)
 {
     const struct plan *plan = s->plan;
     bool as_written = s->options->vmm == LAUNCH_FILE;
-    _cleanup_free_ uint8_t *buffer = malloc(BATCH_PAGES * PAGE_BYTES);
+    _cleanup_free_ uint8_t *buffer = malloc(BATCH_BYTES);
     if (!buffer || crypto_hash_start(s->hash) < 0)
         return error_set(s->err, -ENOMEM, "out of memory while measuring");
     int r = 0;

@@ -173,7 +173,7 @@ int plan_from_firmware(struct plan *plan, const char *path, const struct launch_
     int file = plan_add_file(plan, fd, size, path, err);
     if (file < 0)
         return file;
-    struct firmware fw;
+    struct firmware fw = {0};
     _cleanup_free_ uint8_t *image = NULL;
     int r = read_tables(fd, size, &image, &fw, err);
     if (r < 0)

@@ -76,10 +76,10 @@ static int choose_platform(struct reader *r, struct error *err)
         }
     }
     char has[128] = "";
-    for (IgvmPlatformType type = 0; type <= IGVM_PLATFORM_TYPE_CCA; type++)
-        if (igvm_file_platform_mask(r->source->file, type))
+    for (unsigned type = 0; type <= IGVM_PLATFORM_TYPE_CCA; type++)
+        if (igvm_file_platform_mask(r->source->file, (IgvmPlatformType)type))
             snprintf(has + strlen(has), sizeof(has) - strlen(has), "%s%s", has[0] ? ", " : "",
-                     igvm_platform_name(type));
+                     igvm_platform_name((IgvmPlatformType)type));
     return error_set(err, -EINVAL, "the file is for %s, not for %s", has,
                      r->options->any_platform               ? "SEV_SNP, SEV_ES, SEV or NATIVE"
                      : r->options->platform == PLAN_SEV_SNP ? "SEV_SNP"

@@ -27,12 +27,14 @@ static struct plan_segment from_segment(const struct vmsa_segment *s)
                                  .base = le64toh(s->base)};
 }
 
+/* clang-format off */
 /* Fields that have the same name and meaning in both. */
 #define SEGMENTS(X) X(es) X(cs) X(ss) X(ds) X(fs) X(gs) X(gdtr) X(ldtr) X(idtr) X(tr)
-#define REGISTERS(X)                                                                         \
-    X(rax)                                                                                   \
-    X(rbx) X(rcx) X(rdx) X(rsi) X(rdi) X(rsp) X(rbp) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) \
-        X(r14) X(r15) X(rip) X(rflags) X(cr0) X(cr3) X(cr4) X(efer) X(xcr0) X(dr6) X(dr7)
+#define NATIVE_REGISTERS(X)                                                                        \
+    X(rax) X(rbx) X(rcx) X(rdx) X(rsi) X(rdi) X(rsp) X(rbp) X(r8) X(r9) X(r10) X(r11) X(r12)       \
+    X(r13) X(r14) X(r15) X(rip) X(cr0) X(cr3) X(cr4) X(efer)
+#define REGISTERS(X) NATIVE_REGISTERS(X) X(rflags) X(xcr0) X(dr6) X(dr7)
+/* clang-format on */
 
 void vcpu_to_vmsa(struct vmsa *vmsa, const struct plan_vcpu *vcpu, uint64_t features,
                   enum launch_vmm vmm)
@@ -106,12 +108,9 @@ void vcpu_from_native(struct plan_vcpu *vcpu, uint32_t index, const IgvmNativeVp
     vcpu->ldtr = (struct plan_segment){.limit = 0xffff, .attributes = 0x82};
     vcpu->tr = (struct plan_segment){.limit = 0xffff, .attributes = 0x8b};
 #define COPY(name) vcpu->name = c->name;
-    COPY(rax)
-    COPY(rbx) COPY(rcx) COPY(rdx) COPY(rsi) COPY(rdi) COPY(rsp) COPY(rbp) COPY(r8) COPY(r9)
-        COPY(r10) COPY(r11) COPY(r12) COPY(r13) COPY(r14) COPY(r15) COPY(rip) COPY(cr0) COPY(cr3)
-            COPY(cr4) COPY(efer)
+    NATIVE_REGISTERS(COPY)
 #undef COPY
-                vcpu->rflags = c->rflags | RFLAGS_FIXED;
+    vcpu->rflags = c->rflags | RFLAGS_FIXED;
 }
 
 void vcpu_firmware_reset(struct plan_vcpu *vcpu, uint32_t index, uint32_t address, uint64_t rdx,

@@ -14,7 +14,7 @@
 
 /* A key file is a few hundred bytes. */
 #define KEY_FILE_MAX 65536
-#define FILE_CHUNK (256u * 1024)
+#define FILE_CHUNK ((size_t)256 * 1024)
 
 #define FUNCTIONS(X)                   \
     X(EVP_MD_fetch)                    \
@@ -38,7 +38,7 @@
 
 /* Each function of libcrypto by its own name and type. */
 static struct {
-#define MEMBER(f) __typeof__(&f) f;
+#define MEMBER(f) __typeof__(&(f)) f; /* NOLINT: a member's name takes no parentheses */
     FUNCTIONS(MEMBER)
 #undef MEMBER
     EVP_MD *md[2];

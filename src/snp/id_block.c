@@ -3,7 +3,7 @@
 #include "base/bytes.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 
 /** reverse() - 48 big-endian bytes as 72 little-endian ones. */
 static void reverse(uint8_t out[SNP_KEY_COMPONENT], const uint8_t in[P384_BYTES])
@@ -72,9 +72,8 @@ int snp_id_parse(const char *text, uint8_t id[16], struct error *err)
                          "'%s' is not an id: 2 to 32 hexadecimal digits, an even number", text);
     memset(id, 0, 16);
     for (size_t i = 0; i < len / 2; i++) {
-        unsigned byte;
-        sscanf(text + 2 * i, "%2x", &byte);
-        id[i] = (uint8_t)byte;
+        const char digits[] = {text[2 * i], text[2 * i + 1], '\0'};
+        id[i] = (uint8_t)strtoul(digits, NULL, 16);
     }
     return 0;
 }
