@@ -111,6 +111,9 @@ void chardev_write(struct chardev *chardev, const void *data, size_t len)
         chardev->dropped += len;
     else if (written < len)
         enqueue(chardev, bytes + written, len - written);
+    /* A file takes part of a write only when its disk is full: the rest fails or goes, now. */
+    if (chardev->out_file)
+        chardev_drain(chardev);
     bool look = idle && chardev->queue_len && chardev->out_fd >= 0;
     pthread_mutex_unlock(&chardev->lock);
     if (look)
@@ -204,7 +207,8 @@ void chardev_refresh(struct chardev *chardev)
     watch(chardev, &chardev->in_source, want_in, chardev->in_fd, EPOLLIN, on_readable);
     pthread_mutex_lock(&chardev->lock);
     /* A client that is gone takes nothing and would poll writable for ever. */
-    bool want_out = chardev->out_fd >= 0 && chardev->queue_len && !chardev->gone;
+    bool want_out =
+        chardev->out_fd >= 0 && chardev->queue_len && !chardev->gone && !chardev->out_file;
     int out_fd = chardev->out_fd;
     pthread_mutex_unlock(&chardev->lock);
     watch(chardev, &chardev->out_source, want_out, out_fd, EPOLLOUT, on_writable);

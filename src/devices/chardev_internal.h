@@ -34,6 +34,7 @@ struct chardev {
     pthread_mutex_t lock;
     int out_fd; /* -1: nobody is there */
     bool out_socket;
+    bool out_file;  /* always writable, so epoll does not take it */
     uint8_t *queue; /* a ring of @queue_size bytes, allocated at first use */
     size_t queue_size, queue_start, queue_len;
     uint64_t dropped;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -27,6 +28,7 @@
 #define QUEUE_TTY MIB(1)
 #define QUEUE_LATER KIB(64)
 #define FLUSH_MS 1000
+#define PTY_EMPTY_LOOKS 25 /* 2 ms apart */
 
 /* The terminal that was made raw: at most one, and signal handlers must reach it. */
 static struct termios saved_termios;
@@ -42,7 +44,7 @@ static void restore_terminal(void)
     sigemptyset(&ttou);
     sigaddset(&ttou, SIGTTOU);
     pthread_sigmask(SIG_BLOCK, &ttou, &old);
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &saved_termios);
+    tcsetattr(STDIN_FILENO, TCSANOW, &saved_termios);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
@@ -107,6 +109,7 @@ static int open_tty(struct chardev *chardev, struct error *err)
     if (chardev->out_fd < 0)
         return error_set_errno(err, -errno, "%s: standard output cannot be used", chardev->name);
     chardev->out_socket = is_socket(chardev->out_fd);
+    chardev->out_file = !can_be_watched(chardev->loop, chardev->out_fd);
     bool terminal = isatty(STDIN_FILENO);
     /* -1: not our controlling terminal, so no job control on it either. */
     pid_t foreground = terminal ? tcgetpgrp(STDIN_FILENO) : -1;
@@ -162,6 +165,7 @@ static int open_output_file(struct chardev *chardev, const char *path, struct er
         return error_set(err, -ENXIO, "%s: nobody reads from '%s'", chardev->name, path);
     if (chardev->out_fd < 0)
         return error_set_errno(err, -errno, "%s: could not open '%s'", chardev->name, path);
+    chardev->out_file = !can_be_watched(chardev->loop, chardev->out_fd);
     return 0;
 }
 
@@ -302,31 +306,66 @@ struct chardev *chardev_open(const struct chardev_params *params, struct loop *l
     return chardev;
 }
 
+static long milliseconds_since(const struct timespec *start)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - start->tv_sec) * 1000 + (now.tv_nsec - start->tv_nsec) / 1000000;
+}
+
+/** pty_has_user() - whether anybody but us has the slave open: without our own descriptor the master would hang up. */
+static bool pty_has_user(struct chardev *chardev)
+{
+    cleanup_close(&chardev->slave_fd);
+    struct pollfd poll_fd = {.fd = chardev->in_fd, .events = 0};
+    bool alone = poll(&poll_fd, 1, 0) == 1 && poll_fd.revents & POLLHUP;
+    chardev->slave_fd = open(chardev->path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    return !alone && chardev->slave_fd >= 0;
+}
+
+/**
+ * wait_for_pty() - until its user has read what the kernel holds: closing the master discards that. Nothing tells when
+ * another process has read, and what is on its way from master to slave counts on neither side: so it is looked at
+ * again and again, and has to stay empty for a while.
+ */
+static void wait_for_pty(const struct chardev *chardev, const struct timespec *start)
+{
+    const struct timespec pause = {.tv_nsec = 2000000};
+    int unread;
+    unsigned empty = 0;
+    while (ioctl(chardev->slave_fd, FIONREAD, &unread) == 0 && empty < PTY_EMPTY_LOOKS &&
+           milliseconds_since(start) < FLUSH_MS) {
+        empty = unread ? 0 : empty + 1;
+        nanosleep(&pause, NULL);
+    }
+}
+
 /** flush() - give a reader that is there FLUSH_MS to take what is queued. */
 static void flush(struct chardev *chardev)
 {
-    struct timespec start, now;
+    if (chardev->mode == CHARDEV_PTY && (!chardev->path || !pty_has_user(chardev)))
+        return;
+    struct timespec start;
     clock_gettime(CLOCK_MONOTONIC, &start);
     pthread_mutex_lock(&chardev->lock);
     for (;;) {
         chardev_drain(chardev);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        long spent = (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
+        long spent = milliseconds_since(&start);
         struct pollfd poll_fd = {.fd = chardev->out_fd, .events = POLLOUT};
         if (!chardev->queue_len || chardev->out_fd < 0 || spent >= FLUSH_MS ||
             poll(&poll_fd, 1, (int)(FLUSH_MS - spent)) <= 0)
             break;
     }
     pthread_mutex_unlock(&chardev->lock);
+    if (chardev->mode == CHARDEV_PTY)
+        wait_for_pty(chardev, &start);
 }
 
 void chardev_close(struct chardev *chardev)
 {
     if (!chardev)
         return;
-    /* The kernel would keep what the pseudo-terminal's queue holds only as long as it exists. */
-    if (chardev->mode != CHARDEV_PTY)
-        flush(chardev);
+    flush(chardev);
     if (chardev->dropped)
         log_message(chardev->mode == CHARDEV_TTY ? LOG_WARN : LOG_INFO,
                     "%s: %" PRIu64 " bytes of output were dropped: nobody read them in time",

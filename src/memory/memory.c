@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/memfd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,7 +19,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* Prefaulting goes in steps, so that a signal is answered in between. */
+/* Prefaulting goes in steps, so that it can be ended by a signal in between. */
 #define PREFAULT_STEP MIB(256)
 
 /** default_hugepage_size() - from /proc/meminfo; 0 if the kernel has no huge pages. */
@@ -84,10 +85,21 @@ static int create_memfd(const struct memory_params *params, uint64_t page, struc
     return take_fd(&fd);
 }
 
+/** told_to_end() - whether a blocked signal that ends husk waits for somebody to look. */
+static bool told_to_end(void)
+{
+    sigset_t waiting;
+    return sigpending(&waiting) == 0 &&
+           (sigismember(&waiting, SIGTERM) == 1 || sigismember(&waiting, SIGINT) == 1 ||
+            sigismember(&waiting, SIGHUP) == 1);
+}
+
 static int prefault(const struct guest_memory *memory, struct error *err)
 {
     for (uint64_t done = 0; done < memory->size; done += PREFAULT_STEP) {
         uint64_t len = MIN(PREFAULT_STEP, memory->size - done);
+        if (told_to_end())
+            return error_set(err, -EINTR, "a signal came while the guest's RAM was allocated");
         int ret;
         do
             ret = madvise(memory->base + done, len, MADV_POPULATE_WRITE);

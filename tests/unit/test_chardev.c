@@ -12,14 +12,15 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <termios.h>
 #include <unistd.h>
 
 /* The guest's side: takes @room bytes at a time, and stops the loop once @want bytes are there. */
@@ -286,6 +287,62 @@ static void a_pseudo_terminal_carries_bytes_both_ways_unchanged(void **state)
     loop_free(loop);
 }
 
+/* Reads until the other side hangs up. */
+struct reader {
+    int fd;
+    size_t n;
+};
+
+static void *read_all(void *arg)
+{
+    struct reader *reader = arg;
+    char text[512];
+    ssize_t n;
+    while ((n = read(reader->fd, text, sizeof(text))) > 0)
+        reader->n += (size_t)n;
+    return NULL;
+}
+
+static void the_last_lines_reach_a_pseudo_terminals_user(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct loop *loop = loop_new();
+        struct chardev *chardev = open_or_fail(loop, CHARDEV_PTY, NULL);
+        struct reader reader = {.fd = open(chardev_pty_path(chardev), O_RDONLY | O_NOCTTY)};
+        assert_true(reader.fd >= 0);
+        pthread_t thread;
+        pthread_create(&thread, NULL, read_all, &reader);
+        char text[20000]; /* more than the kernel holds */
+        memset(text, 'x', sizeof(text));
+        chardev_write(chardev, text, sizeof(text));
+        chardev_close(chardev);
+        pthread_join(thread, NULL);
+        assert_int_equal(reader.n, sizeof(text));
+        close(reader.fd);
+        loop_free(loop);
+    }
+}
+
+static void what_a_full_disk_takes_is_written_and_the_rest_is_given_up(void **state)
+{
+    (void)state;
+    struct loop *loop = loop_new();
+    struct chardev *chardev = open_or_fail(loop, CHARDEV_FILE, path);
+    struct rlimit limit, small = {.rlim_cur = 6};
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small.rlim_max = limit.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    chardev_write(chardev, "123456789", 9);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 6);
+    chardev_close(chardev);
+    loop_free(loop);
+}
+
 /* Standard input and output replaced for one test. */
 struct standard {
     int in, out;
@@ -411,6 +468,8 @@ int main(void)
         WITH_FOLDER(a_client_that_does_not_read_blocks_nobody),
         WITH_FOLDER(input_waits_for_room_and_nothing_is_lost),
         cmocka_unit_test(a_pseudo_terminal_carries_bytes_both_ways_unchanged),
+        cmocka_unit_test(the_last_lines_reach_a_pseudo_terminals_user),
+        WITH_FOLDER(what_a_full_disk_takes_is_written_and_the_rest_is_given_up),
         cmocka_unit_test(standard_input_may_end_while_output_goes_on),
         WITH_FOLDER(a_file_as_standard_input_is_read_as_fast_as_the_guest_takes_it),
         cmocka_unit_test(a_slow_reader_gets_everything_in_the_end),
