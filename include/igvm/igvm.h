@@ -101,6 +101,8 @@ void igvm_free_buffer(IgvmHandle igvm_handle, IgvmHandle buffer_handle);
 
 /* ---- In place, with every finding ---- */
 
+#define IGVM_FINDINGS_MAX 10000u
+
 /* One thing that is wrong with a file. */
 struct igvm_finding {
     uint32_t
@@ -110,6 +112,7 @@ struct igvm_finding {
     IgvmResult code; /* what igvm_new_from_binary() returns for it */
     bool
         tolerated; /* igvm_new_from_binary() takes the file all the same, as the published reader does */
+    uint32_t more;       /* 0; in the last one of a code: how many more there were, not reported */
     const char *message; /* what is wrong; valid during the call only */
 };
 
@@ -131,6 +134,7 @@ uint32_t igvm_checksum(const void *data, size_t size);
 /** igvm_file_open() - check a file in place and index it.
  * @data, @size: the file; must stay until igvm_file_close().
  * @report: called for each finding, in the file's order, then for those that concern several headers; may be NULL.
+ *          Of each code the first IGVM_FINDINGS_MAX are reported, and at the end how many more there were.
  * @opaque: handed to @report.
  * @file: the result; NULL if anything was found that is not tolerated.
  *

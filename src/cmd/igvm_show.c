@@ -189,7 +189,7 @@ static void print_finding(const struct igvm_finding *finding, void *opaque)
 {
     char text[IGVM_FINDING_TEXT];
     size_t *n = opaque;
-    (*n)++;
+    *n += finding->more ? finding->more : 1;
     puts(igvm_finding_text(finding, text));
 }
 

@@ -8,20 +8,12 @@
 /* More than any machine has processors; what they point to may overlap, so without a bound time is not linear. */
 #define CONTEXTS_MAX (4 * VP_INDEXES)
 
-/*
- * Parameter areas by index: open addressing, a slot is the number of the area's header, 0 if free. The lowest bit of
- * inserted[] at that number tells whether the area has been inserted.
- */
-struct areas {
-    uint32_t *slots;
-    uint8_t *inserted; /* one bit a header */
-    uint32_t n_slots;  /* a power of two, more than twice the areas */
-};
-
 struct check {
     const struct igvm_file *file;
     struct igvm_reporter *reporter;
-    struct areas areas;
+    struct igvm_range *areas; /* parameter areas, by their index in the place of the address */
+    size_t n_areas;
+    uint8_t *inserted;        /* one bit a header: whether the area it made has been inserted */
     struct igvm_range *pages; /* what is loaded */
     size_t n_pages;
     struct igvm_range *regions; /* what can be relocated */
@@ -51,23 +43,35 @@ static bool well_formed(const struct igvm_header *h)
     return info && info->size == h->length;
 }
 
-/** area_slot() - where area @index is or would be. */
-static uint32_t *area_slot(const struct check *c, uint32_t index)
+/** find_area() - the first PARAMETER_AREA of the file with @index, NULL if there is none. */
+static const struct igvm_range *find_area(const struct check *c, uint32_t index)
 {
-    uint32_t at = index * 0x9E3779B1u; /* Fibonacci hashing: consecutive indexes spread */
-    for (;; at++) {
-        uint32_t *slot = &c->areas.slots[at & (c->areas.n_slots - 1)];
-        if (*slot == 0)
-            return slot;
-        struct igvm_header h = igvm_at(c->file, *slot - 1);
-        if (load_le32(h.payload + 8) == index)
-            return slot;
+    size_t low = 0, high = c->n_areas;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (c->areas[middle].gpa < index)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    return low < c->n_areas && c->areas[low].gpa == index ? &c->areas[low] : NULL;
 }
 
 static bool area_inserted(const struct check *c, uint32_t number)
 {
-    return c->areas.inserted[number / 8] & BIT(number % 8);
+    return c->inserted[number / 8] & BIT(number % 8);
+}
+
+/** index_areas() - so that they are found by index. A hash could be made to collide by who wrote the file. */
+static bool index_areas(struct check *c)
+{
+    for (uint32_t i = 0; i < c->file->n; i++) {
+        struct igvm_header h = igvm_at(c->file, i);
+        if (h.type == IGVM_VHT_PARAMETER_AREA && well_formed(&h))
+            c->areas[c->n_areas++] =
+                (struct igvm_range){load_le32(h.payload + 8), load_le64(h.payload), i, 0};
+    }
+    return igvm_sort_ranges(c->areas, c->n_areas);
 }
 
 static bool allocate(struct check *c)
@@ -79,21 +83,18 @@ static bool allocate(struct check *c)
         regions += relocates(type);
         areas += type == IGVM_VHT_PARAMETER_AREA;
     }
-    c->areas.n_slots = 8;
-    while (c->areas.n_slots <= 2 * areas)
-        c->areas.n_slots *= 2;
-    c->areas.slots = calloc(c->areas.n_slots, sizeof(*c->areas.slots));
-    c->areas.inserted = calloc(c->file->n / 8 + 1, 1);
+    c->areas = calloc(areas + 1, sizeof(*c->areas));
+    c->inserted = calloc(c->file->n / 8 + 1, 1);
     c->pages = calloc(pages + 1, sizeof(*c->pages));
     c->regions = calloc(regions + 1, sizeof(*c->regions));
     c->contexts = calloc(32, VP_INDEXES / 8);
-    return c->areas.slots && c->areas.inserted && c->pages && c->regions && c->contexts;
+    return c->areas && c->inserted && c->pages && c->regions && c->contexts;
 }
 
 static void release(struct check *c)
 {
-    free(c->areas.slots);
-    free(c->areas.inserted);
+    free(c->areas);
+    free(c->inserted);
     free(c->pages);
     free(c->regions);
     free(c->contexts);
@@ -156,49 +157,48 @@ static void once(const struct check *c, const struct igvm_header *h, uint32_t *s
     *seen |= mask;
 }
 
-static void check_area(struct check *c, const struct igvm_header *h)
+static void check_area(const struct check *c, const struct igvm_header *h)
 {
     uint32_t index = load_le32(h->payload + 8);
-    uint32_t *slot = area_slot(c, index);
-    if (*slot)
+    const struct igvm_range *area = find_area(c, index);
+    if (area->header != h->number - 1)
         igvm_report(c->reporter, h, IGVMAPI_INVALID_PARAMETER_AREA_INDEX,
-                    "parameter_area_index %" PRIu32 " was taken by header %" PRIu32, index, *slot);
-    else
-        *slot = h->number;
+                    "parameter_area_index %" PRIu32 " was taken by header %" PRIu32, index,
+                    area->header + 1);
 }
 
-/** usable_area() - the number of the header that made area @index; 0 and a report if it cannot be used now. */
-static uint32_t usable_area(const struct check *c, const struct igvm_header *h, uint32_t index)
+/** usable_area() - area @index; NULL and a report if @h cannot use it. */
+static const struct igvm_range *usable_area(const struct check *c, const struct igvm_header *h,
+                                            uint32_t index)
 {
-    uint32_t number = *area_slot(c, index);
-    if (number == 0)
+    const struct igvm_range *area = find_area(c, index);
+    if (!area || area->header >= h->number)
         igvm_report(c->reporter, h, IGVMAPI_INVALID_PARAMETER_AREA_INDEX,
                     "parameter_area_index %" PRIu32 " has no PARAMETER_AREA before it", index);
-    else if (area_inserted(c, number)) {
+    else if (area_inserted(c, area->header))
         igvm_report(c->reporter, h, IGVMAPI_INVALID_PARAMETER_AREA_INDEX,
                     "parameter_area_index %" PRIu32 " has been inserted already", index);
-        number = 0;
-    }
-    return number;
+    else
+        return area;
+    return NULL;
 }
 
 static void check_parameter(struct check *c, const struct igvm_header *h)
 {
-    uint32_t number = usable_area(c, h, load_le32(h->payload));
-    if (number == 0)
+    const struct igvm_range *area = usable_area(c, h, load_le32(h->payload));
+    if (!area)
         return;
     uint32_t least = 1;
     if (h->type == IGVM_VHT_VP_COUNT_PARAMETER || h->type == IGVM_VHT_ENVIRONMENT_INFO_PARAMETER)
         least = 4;
     else if (h->type == IGVM_VHT_MMIO_RANGES)
         least = sizeof(IGVM_VHS_MMIO_RANGES);
-    uint64_t bytes = load_le64(igvm_at(c->file, number - 1).payload);
     uint32_t at = load_le32(h->payload + 4);
-    if (!range_within(at, least, bytes))
+    if (!range_within(at, least, area->bytes))
         igvm_report(c->reporter, h, IGVMAPI_INVALID_BINARY_DIRECTIVE_HEADER,
                     "byte_offset 0x%" PRIx32 " leaves no room for %" PRIu32
                     " bytes in its area of 0x%" PRIx64,
-                    at, least, bytes);
+                    at, least, area->bytes);
 }
 
 static void add_range(const struct igvm_file *file, struct igvm_range *ranges, size_t *n,
@@ -212,12 +212,11 @@ static void add_range(const struct igvm_file *file, struct igvm_range *ranges, s
 
 static void check_insert(struct check *c, const struct igvm_header *h)
 {
-    uint32_t number = usable_area(c, h, load_le32(h->payload + 12));
-    if (number == 0)
+    const struct igvm_range *area = usable_area(c, h, load_le32(h->payload + 12));
+    if (!area)
         return;
-    c->areas.inserted[number / 8] |= (uint8_t)BIT(number % 8);
-    uint64_t gpa = load_le64(h->payload);
-    uint64_t bytes = load_le64(igvm_at(c->file, number - 1).payload);
+    c->inserted[area->header / 8] |= (uint8_t)BIT(area->header % 8);
+    uint64_t gpa = load_le64(h->payload), bytes = area->bytes;
     if (!range_within(gpa, bytes, BIT64(52)))
         igvm_report(c->reporter, h, IGVMAPI_INVALID_BINARY_DIRECTIVE_HEADER,
                     "gpa 0x%" PRIx64 " and its area of 0x%" PRIx64
@@ -341,7 +340,7 @@ static void check_one(struct check *c, const struct igvm_header *h)
 bool igvm_check_file(const struct igvm_file *file, struct igvm_reporter *reporter)
 {
     struct check c = {.file = file, .reporter = reporter};
-    bool done = allocate(&c);
+    bool done = allocate(&c) && index_areas(&c);
     if (done) {
         check_sections(&c);
         check_platforms(&c);
@@ -350,11 +349,12 @@ bool igvm_check_file(const struct igvm_file *file, struct igvm_reporter *reporte
             if (well_formed(&h))
                 check_one(&c, &h);
         }
-        igvm_check_ranges(file, c.pages, c.n_pages, IGVMAPI_INVALID_BINARY_DIRECTIVE_HEADER,
-                          reporter);
+        done = igvm_check_ranges(file, c.pages, c.n_pages, IGVMAPI_INVALID_BINARY_DIRECTIVE_HEADER,
+                                 reporter);
         check_region_contexts(&c);
-        igvm_check_ranges(file, c.regions, c.n_regions, IGVMAPI_RELOCATION_REGIONS_OVERLAP,
-                          reporter);
+        done = igvm_check_ranges(file, c.regions, c.n_regions, IGVMAPI_RELOCATION_REGIONS_OVERLAP,
+                                 reporter) &&
+               done;
     }
     release(&c);
     return done;

@@ -4,27 +4,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static int compare(const void *a, const void *b)
-{
-    const struct igvm_range *x = a, *y = b;
-    if (x->gpa != y->gpa)
-        return x->gpa < y->gpa ? -1 : 1;
-    return x->header < y->header ? -1 : x->header > y->header;
-}
-
-static bool sorted(const struct igvm_range *ranges, size_t n)
-{
-    for (size_t i = 1; i < n; i++)
-        if (compare(&ranges[i - 1], &ranges[i]) > 0)
-            return false;
-    return true;
-}
-
-void igvm_check_ranges(const struct igvm_file *file, struct igvm_range *ranges, size_t n,
+bool igvm_check_ranges(const struct igvm_file *file, struct igvm_range *ranges, size_t n,
                        IgvmResult code, struct igvm_reporter *reporter)
 {
-    if (!sorted(ranges, n))
-        qsort(ranges, n, sizeof(*ranges), compare);
+    if (!igvm_sort_ranges(ranges, n))
+        return false;
     /* For each bit of the mask: where the ranges so far end, and which one reaches furthest. */
     uint64_t end[32] = {0};
     uint32_t last[32] = {0};
@@ -34,6 +18,9 @@ void igvm_check_ranges(const struct igvm_file *file, struct igvm_range *ranges, 
         for (uint32_t bits = range->mask; bits; bits &= bits - 1) {
             unsigned bit = (unsigned)__builtin_ctz(bits);
             if (range->gpa < end[bit] && !told) {
+                told = true;
+                if (igvm_report_counted(reporter, code))
+                    continue;
                 /* The later of the two in the file is the one at fault. */
                 uint32_t first = MIN(last[bit], range->header);
                 struct igvm_header header = igvm_at(file, MAX(last[bit], range->header));
@@ -50,4 +37,5 @@ void igvm_check_ranges(const struct igvm_file *file, struct igvm_range *ranges, 
             }
         }
     }
+    return true;
 }

@@ -168,6 +168,7 @@ IGVM_EXPORT IgvmResult igvm_file_open(const void *data, size_t size, igvm_findin
         if (code != IGVMAPI_OK)
             reporter.first = code;
     }
+    igvm_report_rest(&reporter);
     if (reporter.first == IGVMAPI_OK)
         *result = file;
     else
@@ -201,16 +202,6 @@ IGVM_EXPORT uint32_t igvm_file_page_size(const struct igvm_file *file)
 IGVM_EXPORT uint32_t igvm_file_count(const struct igvm_file *file)
 {
     return file->n;
-}
-
-struct igvm_header igvm_at(const struct igvm_file *file, uint32_t index)
-{
-    uint32_t at = file->offsets[index];
-    return (struct igvm_header){.number = index + 1,
-                                .type = load_le32(file->data + at),
-                                .offset = at,
-                                .length = load_le32(file->data + at + 4),
-                                .payload = file->data + at + IGVM_VLH_SIZE};
 }
 
 IGVM_EXPORT bool igvm_file_header(const struct igvm_file *file, uint32_t number,

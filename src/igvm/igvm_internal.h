@@ -11,6 +11,7 @@
 #define IGVM_PLATFORMS 7 /* platform types that are defined, 0 to 6 */
 #define IGVM_VLH_SIZE 8u /* type and length in front of each header */
 #define IGVM_SECTIONS 3u
+#define IGVM_RESULTS (1u - (uint32_t)IGVMAPI_INVALID_CCA_POLICY_COMPATIBILITY_MASK)
 
 struct igvm_type_info {
     uint32_t type;
@@ -38,7 +39,16 @@ struct igvm_file {
 struct igvm_reporter {
     igvm_finding_fn *fn;
     void *opaque;
-    IgvmResult first; /* code of the first finding that is not tolerated */
+    IgvmResult first;                 /* code of the first finding that is not tolerated */
+    uint32_t counts[IGVM_RESULTS][2]; /* findings by -code, and whether they are tolerated */
+};
+
+/* A part of the address space, and the header it is from. */
+struct igvm_range {
+    uint64_t gpa;
+    uint64_t bytes;
+    uint32_t header; /* index */
+    uint32_t mask;
 };
 
 /* crc32.c */
@@ -57,7 +67,15 @@ int igvm_type_section(uint32_t type);
 /* file.c */
 
 /** igvm_at() - header @index (from 0) of @file. */
-struct igvm_header igvm_at(const struct igvm_file *file, uint32_t index);
+static inline struct igvm_header igvm_at(const struct igvm_file *file, uint32_t index)
+{
+    uint32_t at = file->offsets[index];
+    return (struct igvm_header){.number = index + 1,
+                                .type = load_le32(file->data + at),
+                                .offset = at,
+                                .length = load_le32(file->data + at + 4),
+                                .payload = file->data + at + IGVM_VLH_SIZE};
+}
 
 /** igvm_data_length() - how many bytes @header's file_offset stands for; 0 if the type has no file data. */
 uint64_t igvm_data_length(const struct igvm_file *file, const struct igvm_header *header);
@@ -73,6 +91,17 @@ void igvm_report_tolerated(struct igvm_reporter *reporter, const struct igvm_hea
                            IgvmResult code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/** igvm_report_counted() - whether a finding of @code has been counted and no more needs to be done about it. */
+bool igvm_report_counted(struct igvm_reporter *reporter, IgvmResult code);
+
+/** igvm_report_rest() - at the end: how many findings were only counted. */
+void igvm_report_rest(struct igvm_reporter *reporter);
+
+/* sort.c */
+
+/** igvm_sort_ranges() - sort by gpa, equal ones in their order, in linear time. Returns false if memory ran out. */
+bool igvm_sort_ranges(struct igvm_range *ranges, size_t n);
+
 /* check_header.c: what can be said of one header alone. */
 void igvm_check_header(const struct igvm_file *file, const struct igvm_header *header,
                        struct igvm_reporter *reporter);
@@ -84,16 +113,11 @@ void igvm_check_vp_context(const struct igvm_file *file, const struct igvm_heade
 /* check_file.c: what several headers say together. Returns false if memory ran out. */
 bool igvm_check_file(const struct igvm_file *file, struct igvm_reporter *reporter);
 
-/* check_ranges.c: addresses that are given twice. @area_bytes is the size of what header @index inserts. */
-struct igvm_range {
-    uint64_t gpa;
-    uint64_t bytes;
-    uint32_t header; /* index */
-    uint32_t mask;
-};
-
-/** igvm_check_ranges() - sort @ranges by address and report those that overlap on one platform. */
-void igvm_check_ranges(const struct igvm_file *file, struct igvm_range *ranges, size_t n,
+/*
+ * check_ranges.c: addresses that are given twice. Sorts @ranges by address and reports those that overlap on one
+ * platform. Returns false if memory ran out.
+ */
+bool igvm_check_ranges(const struct igvm_file *file, struct igvm_range *ranges, size_t n,
                        IgvmResult code, struct igvm_reporter *reporter);
 
 #endif

