@@ -1,6 +1,7 @@
 #include "memory/load.h"
 
 #include "base/fd.h"
+#include "memory/huge_pages.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -22,6 +23,8 @@ static int load_run(const struct guest_memory *memory, const struct plan *plan,
     if (run->source != PLAN_SOURCE_FILE)
         return 0;
     const struct plan_file *file = &plan->files[run->range.file];
+    if (memory->huge_by_hand)
+        huge_pages_prepare(to, run->len);
     int ret = fd_pread_full(file->fd, to, run->len, run->range.offset);
     if (ret == -ENODATA)
         return error_set(err, ret, "'%s' became shorter while it was read", file->path);

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "memory/huge_pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,6 +101,8 @@ static int prefault(const struct guest_memory *memory, struct error *err)
         uint64_t len = MIN(PREFAULT_STEP, memory->size - done);
         if (told_to_end())
             return error_set(err, -EINTR, "a signal came while the guest's RAM was allocated");
+        if (memory->huge_by_hand)
+            huge_pages_prepare(memory->base + done, len);
         int ret;
         do
             ret = madvise(memory->base + done, len, MADV_POPULATE_WRITE);
@@ -124,6 +127,43 @@ static void lay_out(struct guest_memory *memory, const struct memory_params *par
             .gpa = params->high_gpa, .len = params->size - low, .offset = low};
 }
 
+/** map_aligned() - as mmap(), at a multiple of 2 MiB: only there can KVM map a huge page as one. */
+static void *map_aligned(uint64_t size, int flags, int fd)
+{
+    uint8_t *room = mmap(NULL, size + HUGE_PAGE_BYTES, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return MAP_FAILED;
+    uint64_t before =
+        align_up((uint64_t)(uintptr_t)room, HUGE_PAGE_BYTES) - (uint64_t)(uintptr_t)room;
+    void *base = mmap(room + before, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+    if (base == MAP_FAILED) {
+        int code = errno;
+        munmap(room, size + HUGE_PAGE_BYTES);
+        errno = code;
+        return MAP_FAILED;
+    }
+    uint64_t end = align_up(before + size, PAGE_BYTES);
+    if (before)
+        munmap(room, before);
+    if (end < size + HUGE_PAGE_BYTES)
+        munmap(room + end, size + HUGE_PAGE_BYTES - end);
+    return base;
+}
+
+/** advise() - what the kernel should know about RAM. */
+static void advise(struct guest_memory *memory, const struct memory_params *params)
+{
+    /* A core dump of husk must not hold the guest's memory. */
+    madvise(memory->base, memory->size, MADV_DONTDUMP);
+    if (!params->thp || params->hugepages)
+        return;
+    if (madvise(memory->base, memory->size, MADV_HUGEPAGE) < 0)
+        log_debug("no transparent huge pages for the guest's RAM: %s", strerror(errno));
+    else
+        memory->huge_by_hand = huge_pages_by_hand();
+}
+
 int memory_create(struct guest_memory *memory, const struct memory_params *params,
                   struct error *err)
 {
@@ -145,7 +185,8 @@ int memory_create(struct guest_memory *memory, const struct memory_params *param
         return fd;
     /* Huge pages are set aside here or not at all: a guest that meets the shortage later cannot go on. */
     int flags = MAP_SHARED | (params->reserve || params->hugepages ? 0 : MAP_NORESERVE);
-    void *base = mmap(NULL, params->size, PROT_READ | PROT_WRITE, flags, fd, 0);
+    void *base = params->hugepages ? mmap(NULL, params->size, PROT_READ | PROT_WRITE, flags, fd, 0)
+                                   : map_aligned(params->size, flags, fd);
     if (base == MAP_FAILED) {
         if (params->hugepages)
             return lacks_hugepages(params->size, page, -errno, err);
@@ -155,10 +196,7 @@ int memory_create(struct guest_memory *memory, const struct memory_params *param
     memory->fd = take_fd(&fd);
     lay_out(memory, params);
 
-    /* A core dump of husk must not hold the guest's memory. */
-    madvise(base, params->size, MADV_DONTDUMP);
-    if (params->thp && !params->hugepages && madvise(base, params->size, MADV_HUGEPAGE) < 0)
-        log_debug("no transparent huge pages for the guest's RAM: %s", strerror(errno));
+    advise(memory, params);
     if (params->prefault) {
         int ret = prefault(memory, err);
         if (ret < 0) {

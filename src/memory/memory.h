@@ -32,10 +32,12 @@ struct memory_region {
 
 struct guest_memory {
     int fd;
-    uint8_t *base; /* where the whole memfd is mapped */
+    uint8_t *base; /* where the whole memfd is mapped, 2 MiB-aligned */
     uint64_t size;
     struct memory_region regions[MEMORY_REGIONS_MAX];
     unsigned n_regions;
+    bool
+        huge_by_hand; /* transparent huge pages are wanted, and the kernel gives them to those who ask only */
 };
 
 /**

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "devices/bus.h"
+#include "memory/huge_pages.h"
 #include "memory/load.h"
 #include "memory/memory.h"
 #include "vmm/machine_layout.h"
@@ -20,6 +21,7 @@ struct machine {
     const struct machine_env *env;
     int vm_fd;
     struct guest_memory memory;
+    struct huge_pages *huge_pages; /* NULL if the kernel sees to them, or nobody */
     struct kvm_routes *routes;
     struct bus *ports;
     struct bus *mmio;
@@ -202,6 +204,11 @@ struct machine *machine_create(const struct machine_env *env, const struct plan 
 
 int machine_start(struct machine *machine, struct error *err)
 {
+    if (machine->memory.huge_by_hand) {
+        machine->huge_pages = huge_pages_watch(&machine->memory, err);
+        if (!machine->huge_pages)
+            return err->code;
+    }
     for (uint32_t i = 0; i < machine->n_vcpus; i++) {
         int ret = vcpu_thread_start(&machine->vcpus[i], err);
         if (ret < 0) {
@@ -239,6 +246,7 @@ void machine_destroy(struct machine *machine)
     bus_free(machine->mmio);
     kvm_routes_free(machine->routes);
     cleanup_close(&machine->vm_fd);
+    huge_pages_free(machine->huge_pages);
     memory_destroy(&machine->memory);
     pthread_mutex_destroy(&machine->lock);
     free(machine);
