@@ -1,0 +1,82 @@
+"""Programs of others that husk's devices must get along with, each a cache entry, started with its own libraries.
+
+Debian's: QEMU's tools and libblkio of trixie, e2fsprogs of bookworm. tool(NAME) is a command for this machine;
+archive(NAMES) puts tools on the emulated host or into a guest, where NAME is then a command in /usr/local/bin.
+"""
+
+import functools
+import pathlib
+import re
+import subprocess
+
+import cache
+import debian
+import initramfs
+
+QEMU_TOOLS = ("trixie", ["qemu-utils"])
+LIBBLKIO = ("trixie", ["libblkio1"])
+E2FSPROGS = ("bookworm", ["e2fsprogs"])
+PATHS = {"qemu-storage-daemon": "usr/bin/qemu-storage-daemon", "qemu-img": "usr/bin/qemu-img",
+         "mkfs.ext4": "sbin/mkfs.ext4", "e2fsck": "sbin/e2fsck"}
+_LOADERS = ("usr/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2")
+_LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
+
+
+def _root(name, what, suite, packages, fetch=debian.with_dependencies):
+    def make(work):
+        cache.say(f"fetching {what} of Debian {suite}")
+        fetch(suite, packages, work / "root")
+
+    return cache.entry(name, cache.digest(suite, *packages), make) / "root"
+
+
+def _root_of(name):
+    if name.startswith("qemu"):
+        return _root("qemu-utils", "QEMU's disk tools (14 MB)", *QEMU_TOOLS)
+    return _root("e2fsprogs", "ext4's tools (6 MB)", *E2FSPROGS)
+
+
+def _loader(root):
+    loader = next(root / path for path in _LOADERS if (root / path).exists())
+    return loader, ":".join(str(root / path) for path in _LIBRARIES if (root / path).exists())
+
+
+def tool(name):
+    """The words that start a program on this machine."""
+    root = _root_of(name)
+    loader, libraries = _loader(root)
+    return [str(loader), "--library-path", libraries, str(root / PATHS[name])]
+
+
+def libblkio():
+    """Path of libblkio.so.1, which this machine's own libc serves."""
+    return _root("libblkio", "libblkio", *LIBBLKIO, debian.alone) / "usr/lib/x86_64-linux-gnu/libblkio.so.1"
+
+
+@functools.cache
+def _files(name):
+    """What a program needs to run elsewhere: its libraries, by the loader's own word."""
+    root = _root_of(name)
+    loader, libraries = _loader(root)
+    listed = subprocess.run([loader, "--library-path", libraries, "--list", root / PATHS[name]], check=True,
+                            stdout=subprocess.PIPE, text=True).stdout
+    return [loader, *(pathlib.Path(path) for path in re.findall(r"=> (/\S+)", listed))]
+
+
+def add_to(archive, names):
+    """Put tools into an initramfs.Archive: each a folder with all it needs, and a script in /usr/local/bin."""
+    for name in names:
+        folder = f"tools/{name}"
+        archive.file(f"{folder}/{name}", (_root_of(name) / PATHS[name]).read_bytes(), 0o755)
+        for path in _files(name):
+            # By the name that other files know it by, not by what a link leads to.
+            archive.file(f"{folder}/{path.name}", path.read_bytes(), 0o755)
+        script = f'#!/bin/sh\nexec /{folder}/ld-linux-x86-64.so.2 --library-path /{folder} /{folder}/{name} "$@"\n'
+        archive.file(f"usr/local/bin/{name}", script.encode(), 0o755)
+
+
+def archive(names):
+    """An archive with tools, to unpack over another one."""
+    made = initramfs.Archive()
+    add_to(made, names)
+    return made.pack()
