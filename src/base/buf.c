@@ -82,10 +82,15 @@ void buf_printf(struct buf *b, const char *fmt, ...)
     va_start(args, fmt);
     va_list again;
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, fmt, args);
+    /* Most texts fit into what is there already, and are formatted once. */
+    bool ready = reserve(b, 0);
+    size_t room = ready ? b->cap - b->len : 0;
+    int n = vsnprintf(ready ? (char *)b->data + b->len : NULL, room, fmt, args);
     va_end(args);
     if (n < 0)
         b->failed = true;
+    else if (ready && (size_t)n < room)
+        b->len += (size_t)n;
     else if (reserve(b, (size_t)n)) {
         vsnprintf((char *)b->data + b->len, (size_t)n + 1, fmt, again);
         b->len += (size_t)n;

@@ -68,6 +68,23 @@ static void show_run(const struct igvm_header *first, const struct igvm_header *
                load_le32(first->payload + 8));
 }
 
+/** append_number() - " name 0x1f", without printf: a file may have millions of fields. */
+static void append_number(struct buf *out, const char *name, uint64_t value)
+{
+    char text[64], digits[16];
+    size_t n = 0, len = MIN(strlen(name), sizeof(text) - 20);
+    do {
+        digits[n++] = "0123456789abcdef"[value & 15];
+        value >>= 4;
+    } while (value);
+    text[0] = ' ';
+    memcpy(text + 1, name, len);
+    memcpy(text + 1 + len, " 0x", 3);
+    for (len += 4; n > 0; len++)
+        text[len] = digits[--n];
+    buf_append(out, text, len);
+}
+
 static void show_field(const struct igvm_header *h, const struct igvm_field *f, struct buf *out)
 {
     char text[2 * HEX_MAX + 1];
@@ -76,7 +93,7 @@ static void show_field(const struct igvm_header *h, const struct igvm_field *f, 
         buf_printf(out, " %s %s", f->name,
                    hex_text(h->payload + f->at, MIN(f->width, HEX_MAX), text));
     else
-        buf_printf(out, " %s 0x%" PRIx64, mask ? "mask" : f->name, igvm_field_value(h, f));
+        append_number(out, mask ? "mask" : f->name, igvm_field_value(h, f));
 }
 
 static void show_header(const struct igvm_header *h, struct buf *out)

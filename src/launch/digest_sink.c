@@ -17,8 +17,9 @@
 #define BATCH_BYTES ((size_t)BATCH_PAGES * PAGE_BYTES)
 #define THREADS_MAX 16u
 #define BATCHES_MAX (2 * THREADS_MAX)
-/* Plans with fewer pages than this are hashed sooner than threads have started. */
+/* Plans with fewer pages than this are hashed sooner than threads have started, shorter runs sooner than handed over. */
 #define PARALLEL_PAGES 512u
+#define PARALLEL_RUN_PAGES 8u
 
 /* Consecutive pages of one run. */
 struct batch {
@@ -123,11 +124,12 @@ static int chain_batch(struct sink *s, const struct batch *batch)
                                "could not read %s for 0x%" PRIx64, run->origin,
                                run->gpa + batch->offset);
     for (uint32_t i = 0; i < batch->pages; i++) {
-        struct digest_step step = {.type = SNP_PAGE_NORMAL,
-                                   .gpa = run->gpa + batch->offset + (uint64_t)i * PAGE_BYTES,
-                                   .contents = batch->digests[i],
-                                   .origin = run->origin,
-                                   .directive = run->directive};
+        struct digest_step step = {
+            .type = SNP_PAGE_NORMAL,
+            .gpa = run->gpa + batch->offset + (uint64_t)i * PAGE_BYTES,
+            .contents = batch->digests[i],
+            .origin = run->origin,
+            .directive = plan_run_directive(run, batch->offset + (uint64_t)i * PAGE_BYTES)};
         int r = extend(s, &step);
         if (r < 0)
             return r;
@@ -228,8 +230,7 @@ static int add_run(struct sink *s, const struct plan_run *run, struct batch *own
     if (run->type == PLAN_PAGE_NORMAL)
         return add_normal_run(s, run, own, buffer);
     int r = drain(s);
-    struct digest_step step = {
-        .type = snp_type(run->type), .origin = run->origin, .directive = run->directive};
+    struct digest_step step = {.type = snp_type(run->type), .origin = run->origin};
     if (run->type == PLAN_PAGE_ZERO && s->options->zero_as_normal) {
         step.type = SNP_PAGE_NORMAL;
         step.contents = s->zero_page;
@@ -237,9 +238,19 @@ static int add_run(struct sink *s, const struct plan_run *run, struct batch *own
     uint64_t n = run_pages(run);
     for (uint64_t page = 0; page < n && r == 0; page++) {
         step.gpa = run->gpa + page * PAGE_BYTES;
+        step.directive = plan_run_directive(run, page * PAGE_BYTES);
         r = extend(s, &step);
     }
     return r;
+}
+
+static int read_vmsa(const struct plan *plan, const struct plan_vmsa *from, struct vmsa *vmsa,
+                     struct error *err)
+{
+    int r = fd_pread_full(plan->files[from->file].fd, vmsa, sizeof(*vmsa), from->offset);
+    return r < 0 ? error_set_errno(err, r == -ENODATA ? -EIO : r,
+                                   "could not read the context of vCPU %" PRIu32, from->vcpu)
+                 : 0;
 }
 
 static int add_vmsa(struct sink *s, const struct vmsa *vmsa, uint64_t gpa, uint32_t vcpu,
@@ -268,8 +279,10 @@ static int measure_snp(struct sink *s, struct batch *own, uint8_t *buffer)
     for (size_t i = 0; i <= plan->n_runs; i++) {
         for (; as_written && v < plan->n_vmsas && plan->vmsas[v].position == i; v++) {
             const struct plan_vmsa *vmsa = &plan->vmsas[v];
-            int r = add_vmsa(s, (const struct vmsa *)vmsa->page, vmsa->gpa, vmsa->vcpu,
-                             vmsa->directive);
+            struct vmsa page;
+            int r = read_vmsa(plan, vmsa, &page, s->err);
+            if (r == 0)
+                r = add_vmsa(s, &page, vmsa->gpa, vmsa->vcpu, vmsa->directive);
             if (r < 0)
                 return r;
         }
@@ -289,16 +302,21 @@ static int measure_snp(struct sink *s, struct batch *own, uint8_t *buffer)
 
 static unsigned count_threads(const struct plan *plan, const struct digest_options *options)
 {
-    uint64_t pages = 0;
-    for (size_t i = 0; i < plan->n_runs; i++)
-        if (plan->runs[i].type == PLAN_PAGE_NORMAL)
-            pages += run_pages(&plan->runs[i]);
+    uint64_t pages = 0, runs = 0;
+    for (size_t i = 0; i < plan->n_runs; i++) {
+        if (plan->runs[i].type != PLAN_PAGE_NORMAL)
+            continue;
+        pages += run_pages(&plan->runs[i]);
+        runs++;
+    }
     unsigned threads = options->threads;
     if (threads == 0) {
         cpu_set_t set;
         threads = sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
     }
-    return pages < PARALLEL_PAGES || threads < 2 ? 0 : MIN(threads, THREADS_MAX);
+    if (pages < PARALLEL_PAGES || pages < runs * PARALLEL_RUN_PAGES || threads < 2)
+        return 0;
+    return MIN(threads, THREADS_MAX);
 }
 
 static int measure_snp_threaded(struct sink *s)
@@ -358,8 +376,11 @@ static int measure_sev(struct sink *s)
     int r = 0;
     size_t v = 0;
     for (size_t i = 0; i <= plan->n_runs && r == 0; i++) {
-        for (; as_written && v < plan->n_vmsas && plan->vmsas[v].position == i && r == 0; v++)
-            r = crypto_hash_add(s->hash, plan->vmsas[v].page, PAGE_BYTES);
+        for (; as_written && v < plan->n_vmsas && plan->vmsas[v].position == i && r == 0; v++) {
+            r = read_vmsa(plan, &plan->vmsas[v], (struct vmsa *)buffer, s->err);
+            if (r == 0)
+                r = crypto_hash_add(s->hash, buffer, PAGE_BYTES);
+        }
         if (r == 0 && i < plan->n_runs)
             r = add_sev_run(s, &plan->runs[i], buffer);
     }

@@ -96,17 +96,16 @@ static int add_parameters(struct writer *w, struct error *err)
     return r;
 }
 
-/** add_range() - empty pages, the parameter area cut out of them if it lies in them. */
+/** add_range() - empty pages, but where the parameter area lies. */
 static int add_range(struct writer *w, uint64_t gpa, uint64_t len, struct error *err)
 {
-    const struct firmware *fw = &w->fw;
-    uint64_t from = fw->parameter_gpa, to = from + fw->parameter_len, end = gpa + len;
-    if (!w->build->host_map || from < gpa || to > end)
+    uint64_t from = w->fw.parameter_gpa, to = from + w->fw.parameter_len, end = gpa + len;
+    if (!w->build->host_map || from >= end || to <= gpa)
         return add_pages(w, gpa, len, w->snp, IGVM_PAGE_DATA_TYPE_NORMAL, NULL, err);
-    int r = add_pages(w, gpa, from - gpa, w->snp, IGVM_PAGE_DATA_TYPE_NORMAL, NULL, err);
-    if (r == 0)
-        r = add_parameters(w, err);
-    if (r == 0)
+    int r = 0;
+    if (from > gpa)
+        r = add_pages(w, gpa, from - gpa, w->snp, IGVM_PAGE_DATA_TYPE_NORMAL, NULL, err);
+    if (r == 0 && to < end)
         r = add_pages(w, to, end - to, w->snp, IGVM_PAGE_DATA_TYPE_NORMAL, NULL, err);
     return r;
 }
@@ -259,6 +258,9 @@ static int write_all(struct writer *w, struct error *err)
     int r = add_platforms(w, err);
     if (r == 0)
         r = check_firmware(w, err);
+    /* In front of all pages: QEMU imports areas before the pages that stand right in front of them. */
+    if (r == 0 && w->build->host_map)
+        r = add_parameters(w, err);
     if (r == 0)
         r = add_pages(w, w->fw.gpa, w->fw.size, w->all, IGVM_PAGE_DATA_TYPE_NORMAL, w->fw.data,
                       err);

@@ -15,7 +15,9 @@
 
 /* Bounds on what one file can ask for; each page costs a hash. */
 #define PARAMETERS_MAX GIB(1)
-#define MEMORY_MAX GIB(8)
+#define MEMORY_MAX GIB(4)
+/* File data may serve several pages, but not so often that a small file takes minutes to hash. */
+#define REPEATED_MAX MIB(128)
 
 /* A parameter area, and the run it became. */
 struct area {
@@ -32,9 +34,14 @@ struct reader {
     uint32_t mask;
     struct area *areas; /* by index */
     size_t n_areas;
-    uint64_t memory, parameters; /* bytes so far */
-    uint32_t last_page;          /* header that the last run ends with */
-    struct plan_vcpu *vcpus;     /* options->vcpus of them */
+    uint64_t memory, parameters, data; /* bytes so far: of guest memory, of areas, of file data */
+    struct igvm_header last_page;      /* that the last run ends with */
+    /*
+     * For QEMU, which imports a region of pages when it meets the first page that does not belong to it, and areas at
+     * once (backends/igvm.c, qigvm_process_mem_page): the region's runs until then.
+     */
+    struct plan region;
+    struct plan_vcpu *vcpus; /* options->vcpus of them */
     bool *has_context;
 };
 
@@ -93,13 +100,18 @@ static int header_error(const struct igvm_header *h, struct error *err)
     return error_context(err, "header %" PRIu32 " (%s)", h->number, igvm_type_name(h->type));
 }
 
-/** account() - @bytes more of guest memory. */
-static int account(struct reader *r, const struct igvm_header *h, uint64_t bytes, struct error *err)
+/** account() - @bytes more of guest memory, @from_file or empty. */
+static int account(struct reader *r, const struct igvm_header *h, uint64_t bytes, bool from_file,
+                   struct error *err)
 {
     r->memory += bytes;
-    if (r->memory <= MEMORY_MAX)
+    r->data += from_file ? bytes : 0;
+    if (r->memory > MEMORY_MAX)
+        error_set(err, -E2BIG, "the file fills more than 4 GiB of guest memory");
+    else if (r->data > r->source->size + REPEATED_MAX)
+        error_set(err, -E2BIG, "pages use the file's data again, more than 128 MiB in all");
+    else
         return 0;
-    error_set(err, -E2BIG, "the file fills more than 8 GiB of guest memory");
     return header_error(h, err);
 }
 
@@ -114,16 +126,34 @@ static enum plan_page_type page_type(uint32_t flags, uint16_t data_type, bool ha
     return has_data ? PLAN_PAGE_NORMAL : PLAN_PAGE_ZERO;
 }
 
-/** join() - whether a page can be the next of the last run. */
-static bool join(const struct reader *r, const struct igvm_header *h, uint64_t gpa, bool shared,
-                 enum plan_page_type type, uint32_t file_offset)
+/** page_bytes() - how much of the guest's memory PAGE_DATA @h is for. */
+static uint32_t page_bytes(const struct igvm_header *h)
 {
-    const struct plan *plan = r->plan;
-    if (plan->n_runs == 0 || r->last_page + 1 != h->number ||
+    return load_le32(h->payload + 16) & 1 ? (uint32_t)IGVM_X64_LARGE_PAGE_SIZE : PAGE_BYTES;
+}
+
+/** same_region() - whether QEMU imports page @h together with the page before it. */
+static bool same_region(const struct reader *r, const struct igvm_header *h)
+{
+    const struct igvm_header *last = &r->last_page;
+    if (r->region.n_runs == 0 || last->number + 1 != h->number)
+        return false;
+    const uint8_t *a = last->payload, *b = h->payload;
+    return load_le64(a) + page_bytes(last) == load_le64(b) &&
+           load_le32(a + 8) == load_le32(b + 8) && load_le32(a + 16) == load_le32(b + 16) &&
+           load_le16(a + 20) == load_le16(b + 20) && !load_le32(a + 12) == !load_le32(b + 12);
+}
+
+/** join() - whether a page can be the next of the last run of @plan. */
+static bool join(const struct reader *r, const struct plan *plan, const struct igvm_header *h,
+                 bool shared, enum plan_page_type type, uint32_t file_offset)
+{
+    if (plan->n_runs == 0 || r->last_page.number + 1 != h->number ||
         (plan->n_vmsas && plan->vmsas[plan->n_vmsas - 1].position == plan->n_runs))
         return false;
     const struct plan_run *last = &plan->runs[plan->n_runs - 1];
-    if (last->type != type || last->shared != shared || last->gpa + last->len != gpa)
+    if (last->type != type || last->shared != shared || last->header_bytes != page_bytes(h) ||
+        last->gpa + last->len != load_le64(h->payload))
         return false;
     if (last->source == PLAN_SOURCE_FILE)
         return file_offset && last->range.offset + last->len == file_offset;
@@ -133,9 +163,7 @@ static bool join(const struct reader *r, const struct igvm_header *h, uint64_t g
 static int add_page(struct reader *r, const struct igvm_header *h, struct error *err)
 {
     const uint8_t *p = h->payload;
-    uint64_t gpa = load_le64(p), bytes;
-    uint32_t file_offset = load_le32(p + 12), flags = load_le32(p + 16);
-    bytes = flags & 1 ? IGVM_X64_LARGE_PAGE_SIZE : PAGE_BYTES;
+    uint32_t file_offset = load_le32(p + 12), flags = load_le32(p + 16), bytes = page_bytes(h);
     enum plan_page_type type = page_type(flags, load_le16(p + 20), file_offset != 0);
     bool shared = flags & 4;
 
@@ -144,27 +172,33 @@ static int add_page(struct reader *r, const struct igvm_header *h, struct error 
         error_set(err, -ENOTSUP, "a secrets or CPUID page exists on SEV-SNP only");
         return header_error(h, err);
     }
-    int result = account(r, h, bytes, err);
-    if (result < 0)
-        return result;
     /* The sink fills these; what the file has there is not read. */
     if (type == PLAN_PAGE_SECRETS || type == PLAN_PAGE_CPUID)
         file_offset = 0;
-    if (join(r, h, gpa, shared, type, file_offset)) {
-        r->plan->runs[r->plan->n_runs - 1].len += bytes;
+    int result = account(r, h, bytes, file_offset, err);
+    bool qemu = r->options->vmm == LAUNCH_QEMU;
+    if (result == 0 && qemu && !same_region(r, h))
+        result = plan_take_runs(r->plan, &r->region, err);
+    if (result < 0)
+        return result;
+    struct plan *plan = qemu ? &r->region : r->plan;
+    if (join(r, plan, h, shared, type, file_offset)) {
+        plan->runs[plan->n_runs - 1].len += bytes;
     } else {
-        struct plan_run *run = plan_add_pages(r->plan, gpa, bytes, type, "IGVM page data", err);
+        struct plan_run *run =
+            plan_add_pages(plan, load_le64(p), bytes, type, "IGVM page data", err);
         if (!run)
             return header_error(h, err);
         run->shared = shared;
         run->directive = h->number;
+        run->header_bytes = bytes;
         if (file_offset) {
             run->source = PLAN_SOURCE_FILE;
             run->range.file = (unsigned)r->file;
             run->range.offset = file_offset;
         }
     }
-    r->last_page = h->number;
+    r->last_page = *h;
     return 0;
 }
 
@@ -212,7 +246,7 @@ static int insert_area(struct reader *r, const struct igvm_header *h, struct err
         error_set(err, -E2BIG, "the file's parameter areas have more than 1 GiB");
         return header_error(h, err);
     }
-    int result = account(r, h, area->bytes, err);
+    int result = account(r, h, area->bytes, file_offset, err);
     if (result < 0)
         return result;
     struct plan_run *run = plan_add_pages(r->plan, load_le64(h->payload), area->bytes,
@@ -253,8 +287,12 @@ static int add_vmsa(struct reader *r, const struct igvm_header *h, const uint8_t
     struct vmsa vmsa;
     memcpy(&vmsa, data, sizeof(vmsa));
     uint32_t index = load_le16(h->payload + offsetof(IGVM_VHS_VP_CONTEXT, vp_index));
-    struct plan_vmsa added = {.vcpu = index, .directive = h->number, .gpa = load_le64(h->payload)};
-    int result = plan_add_vmsa(r->plan, &added, data, err);
+    struct plan_vmsa added = {.vcpu = index,
+                              .directive = h->number,
+                              .gpa = load_le64(h->payload),
+                              .file = (unsigned)r->file,
+                              .offset = (uint64_t)(data - r->source->bytes)};
+    int result = plan_add_vmsa(r->plan, &added, err);
     if (result < 0)
         return result;
     keep_features(r, h, le64toh(vmsa.sev_features));
@@ -424,6 +462,8 @@ static int read_plan(struct reader *r, struct error *err)
     while (result == 0 && igvm_next(r->source->file, r->mask, &h))
         result = add_header(r, &h, err);
     if (result == 0)
+        result = plan_take_runs(r->plan, &r->region, err);
+    if (result == 0)
         result = add_parameters(r, err);
     if (result == 0)
         result = add_vcpus(r, err);
@@ -436,6 +476,9 @@ int plan_from_igvm(struct plan *plan, const char *path, const struct launch_opti
                    struct error *err)
 {
     _cleanup_(igvm_source_release) struct igvm_source source = IGVM_SOURCE_INIT;
+    if (options->vmm == LAUNCH_EC2 || options->vmm == LAUNCH_GCE)
+        return error_set(err, -EINVAL, "--vmm %s starts guests from firmware, not from IGVM files",
+                         launch_vmm_name(options->vmm));
     int result = igvm_source_open(&source, path, NULL, NULL, err);
     if (result < 0)
         return result;
@@ -445,6 +488,7 @@ int plan_from_igvm(struct plan *plan, const char *path, const struct launch_opti
         r.file = plan_add_file(plan, take_fd(&source.fd), source.size, path, err);
         result = r.file < 0 ? r.file : read_plan(&r, err);
     }
+    plan_release(&r.region);
     free(r.areas);
     free(r.vcpus);
     free(r.has_context);

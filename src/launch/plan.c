@@ -20,8 +20,6 @@ void plan_release(struct plan *plan)
     free(plan->runs);
     free(plan->files);
     free(plan->vcpus);
-    for (size_t i = 0; i < plan->n_vmsas; i++)
-        free(plan->vmsas[i].page);
     free(plan->vmsas);
     free(plan->parameters);
     free(plan->ranges);
@@ -50,6 +48,22 @@ int plan_add_file(struct plan *plan, int fd, uint64_t size, const char *path, st
     return (int)plan->n_files++;
 }
 
+/** reserve_runs() - room for @n runs more. */
+static bool reserve_runs(struct plan *plan, size_t n, struct error *err)
+{
+    if (n <= plan->cap_runs - plan->n_runs)
+        return true;
+    size_t cap = MAX(plan->cap_runs * 2, MAX(plan->n_runs + n, 16));
+    struct plan_run *runs = reallocarray(plan->runs, cap, sizeof(*runs));
+    if (!runs) {
+        out_of_memory(err);
+        return false;
+    }
+    plan->runs = runs;
+    plan->cap_runs = cap;
+    return true;
+}
+
 /** add_run() - a new run at the end, its address and length checked. NULL with @err filled on failure. */
 static struct plan_run *add_run(struct plan *plan, uint64_t gpa, uint64_t len, const char *origin,
                                 struct error *err)
@@ -61,19 +75,23 @@ static struct plan_run *add_run(struct plan *plan, uint64_t gpa, uint64_t len, c
                   gpa, len);
         return NULL;
     }
-    if (plan->n_runs == plan->cap_runs) {
-        size_t cap = plan->cap_runs ? plan->cap_runs * 2 : 16;
-        struct plan_run *runs = reallocarray(plan->runs, cap, sizeof(*runs));
-        if (!runs) {
-            out_of_memory(err);
-            return NULL;
-        }
-        plan->runs = runs;
-        plan->cap_runs = cap;
-    }
+    if (!reserve_runs(plan, 1, err))
+        return NULL;
     struct plan_run *run = &plan->runs[plan->n_runs++];
     *run = (struct plan_run){.gpa = gpa, .len = len, .type = PLAN_PAGE_NORMAL, .origin = origin};
     return run;
+}
+
+int plan_take_runs(struct plan *plan, struct plan *from, struct error *err)
+{
+    if (from->n_runs == 0)
+        return 0;
+    if (!reserve_runs(plan, from->n_runs, err))
+        return -ENOMEM;
+    memcpy(&plan->runs[plan->n_runs], from->runs, from->n_runs * sizeof(*from->runs));
+    plan->n_runs += from->n_runs;
+    from->n_runs = 0;
+    return 0;
 }
 
 struct plan_run *plan_add_pages(struct plan *plan, uint64_t gpa, uint64_t len,

@@ -34,7 +34,8 @@ struct plan_run {
     bool shared; /* written to shared RAM, not imported */
     const char
         *origin; /* what asked for it ("kernel", "ACPI tables"); a string that outlives the plan */
-    uint32_t directive; /* number of the IGVM header that asked for it, 0 if none did */
+    uint32_t directive;    /* number of the first IGVM header that asked for it, 0 if none did */
+    uint32_t header_bytes; /* that each header from directive on asked for; 0: it asked for all */
     enum plan_source_kind source;
     union {
         uint8_t *bytes; /* owned by the plan */
@@ -81,7 +82,8 @@ struct plan_vmsa {
     uint32_t directive; /* number of the IGVM header */
     size_t position;    /* how many runs come before it */
     uint64_t gpa;
-    uint8_t *page; /* 4096 bytes, owned by the plan */
+    unsigned file;   /* index into plan->files */
+    uint64_t offset; /* of its 4096 bytes in that file */
 };
 
 /* What the loader has to write into a run once it knows the machine: an IGVM parameter. */
@@ -129,6 +131,15 @@ void plan_release(struct plan *plan);
 /** plan_add_file() - take @fd (owned by the plan from now on, also on failure). Returns its index or -errno. */
 int plan_add_file(struct plan *plan, int fd, uint64_t size, const char *path, struct error *err);
 
+/** plan_run_directive() - number of the IGVM header that asked for the byte at @offset of @run; 0 if none did. */
+static inline uint32_t plan_run_directive(const struct plan_run *run, uint64_t offset)
+{
+    return run->directive + (run->header_bytes ? (uint32_t)(offset / run->header_bytes) : 0);
+}
+
+/** plan_take_runs() - move all runs of @from to the end of @plan, whose files they refer to. Returns 0 or -ENOMEM. */
+int plan_take_runs(struct plan *plan, struct plan *from, struct error *err);
+
 /** plan_add_bytes() - a run of @len bytes copied from @bytes; type PLAN_PAGE_NORMAL.
  * @gpa: page-aligned guest physical address.
  *
@@ -148,9 +159,8 @@ int plan_add_file_range(struct plan *plan, uint64_t gpa, unsigned file, uint64_t
 struct plan_run *plan_add_pages(struct plan *plan, uint64_t gpa, uint64_t len,
                                 enum plan_page_type type, const char *origin, struct error *err);
 
-/** plan_add_vmsa() - a VMSA behind the runs so far; @page is copied. */
-int plan_add_vmsa(struct plan *plan, const struct plan_vmsa *vmsa, const uint8_t page[4096],
-                  struct error *err);
+/** plan_add_vmsa() - a VMSA behind the runs so far. */
+int plan_add_vmsa(struct plan *plan, const struct plan_vmsa *vmsa, struct error *err);
 
 /** plan_add_parameter() - append @parameter. */
 int plan_add_parameter(struct plan *plan, const struct plan_parameter *parameter,

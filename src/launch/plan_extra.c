@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE 4096u
-
 static int out_of_memory(struct error *err)
 {
     return error_set(err, -ENOMEM, "out of memory while making the launch plan");
@@ -24,17 +22,11 @@ static bool grow(void **array, size_t n, size_t size)
     return true;
 }
 
-int plan_add_vmsa(struct plan *plan, const struct plan_vmsa *vmsa, const uint8_t page[PAGE],
-                  struct error *err)
+int plan_add_vmsa(struct plan *plan, const struct plan_vmsa *vmsa, struct error *err)
 {
-    uint8_t *copy = malloc(PAGE);
-    if (!copy || !grow((void **)&plan->vmsas, plan->n_vmsas, sizeof(*vmsa))) {
-        free(copy);
+    if (!grow((void **)&plan->vmsas, plan->n_vmsas, sizeof(*vmsa)))
         return out_of_memory(err);
-    }
-    memcpy(copy, page, PAGE);
     plan->vmsas[plan->n_vmsas] = *vmsa;
-    plan->vmsas[plan->n_vmsas].page = copy;
     plan->vmsas[plan->n_vmsas++].position = plan->n_runs;
     return 0;
 }

@@ -29,7 +29,7 @@ struct launch_options {
 
 /** plan_from_igvm() - the plan of an IGVM file for one of its platforms.
  *
- * Runs are in directive order; neighbours of one kind are joined. Headers of other platforms are left out. vCPUs that
+ * Runs are in directive order, for LAUNCH_QEMU in the order it imports them; neighbours of one kind are joined. Headers of other platforms are left out. vCPUs that
  * have no context keep the reset state.
  *
  * Return: 0, -EINVAL for a file that is not valid or lacks the platform, -ENOTSUP for what no loader here can do,

@@ -5,10 +5,12 @@ import hashlib
 import json
 import struct
 import subprocess
+import zlib
 
 import pytest
 
 import igvm_tools as tools
+import pace
 
 SIGNATURES = {"EPYC": 0x800f12, "EPYC-v4": 0x800f12, "EPYC-Rome": 0x830f10, "EPYC-Milan": 0xa00f11,
               "EPYC-Genoa": 0xa10f10, "EPYC-Turin": 0xb00f00}
@@ -103,6 +105,29 @@ def test_igvm_file_of_sev_es_is_measured_as_such(husk, image, tmp_path):
     assert measure(husk, "--igvm", out, "--platform-type", "sev") == hashlib.sha256(data).hexdigest()
 
 
+PLATFORM = (1, struct.pack("<IBBHQ", 1, 0, 2, 1, 0))
+
+
+def area_header(pages, index=0):
+    return 0x301, struct.pack("<QII", pages * tools.PAGE, index, 0)
+
+
+def insert_header(gpa, index=0):
+    return 0x303, struct.pack("<QII", gpa, 1, index)
+
+
+def page_header(gpa):
+    return 0x302, struct.pack("<QIIIHH", gpa, 1, 0, 0, 0, 0)
+
+
+def by_hand(husk, path, *headers):
+    """A file of these headers: (type, payload) each."""
+    text = json.dumps({"version": 1, "headers": [{"type": kind, "payload": payload.hex()} for kind, payload in headers]})
+    path.with_suffix(".json").write_text(text)
+    tools.run(husk, "igvm", "build", "--json", path.with_suffix(".json"), "-o", path)
+    return path
+
+
 @pytest.mark.parametrize("empty", ["zero", "normal"])
 def test_buildigvm_layout_is_measured_in_its_order(husk, image, tmp_path, empty):
     out = build_words(husk, image, tmp_path / "b.igvm", "--layout", "buildigvm")
@@ -122,17 +147,57 @@ def test_every_page_of_a_parameter_area_is_measured(husk, image, tmp_path):
     out = build_words(husk, image, tmp_path / "p.igvm", "--host-map")
     steps = json.loads(tools.run(husk, "measure", "--igvm", out, "--json").stdout)["steps"]
     assert [step["gpa"] for step in steps if step["type"] == "UNMEASURED"] == ["0x812000"]
-    # An area of three pages, by hand: platform, area, insert.
-    body = struct.pack("<IIIBBHQ", 1, 16, 1, 0, 2, 1, 0) + struct.pack("<IIQII", 0x301, 16, 3 * 4096, 0, 0) + \
-        struct.pack("<IIQII", 0x303, 16, 0x5000, 1, 0)
-    (tmp_path / "j").write_text(json.dumps({"version": 1, "headers": [
-        {"type": struct.unpack_from("<I", body, 24 * i)[0], "payload": body[24 * i + 8:24 * i + 24].hex()}
-        for i in range(3)]}))
-    tools.run(husk, "igvm", "build", "--json", tmp_path / "j", "-o", tmp_path / "area.igvm")
+    area = by_hand(husk, tmp_path / "area.igvm", PLATFORM, area_header(3), insert_header(0x5000))
     digest = tools.Digest()
     for gpa in (0x5000, 0x6000, 0x7000):
         digest.page(tools.UNMEASURED, gpa)
-    assert measure(husk, "--igvm", tmp_path / "area.igvm", "--vmm", "file") == digest.value.hex()
+    assert measure(husk, "--igvm", area, "--vmm", "file") == digest.value.hex()
+
+
+def test_areas_come_to_qemu_before_the_pages_right_in_front_of_them(husk, tmp_path):
+    """QEMU imports a run of pages when it meets the end of it in another page, or the end of the file."""
+    path = by_hand(husk, tmp_path / "order.igvm", PLATFORM, area_header(1), area_header(1, index=1),
+                   page_header(0x1000), page_header(0x3000), page_header(0x4000), insert_header(0x8000),
+                   page_header(0x5000), insert_header(0x9000, index=1))
+    as_written = [0x1000, 0x3000, 0x4000, 0x8000, 0x5000, 0x9000]
+    as_qemu = [0x1000, 0x8000, 0x3000, 0x4000, 0x9000, 0x5000]
+    for vmm, order in (("file", as_written), ("husk", as_written), ("qemu", as_qemu)):
+        result = json.loads(tools.run(husk, "measure", "--igvm", path, "--vmm", vmm, "--json").stdout)
+        steps = [(int(step["gpa"], 16), step["directive"]) for step in result["steps"] if step["type"] != "VMSA"]
+        headers = {0x1000: 4, 0x3000: 5, 0x4000: 6, 0x8000: 7, 0x5000: 8, 0x9000: 9}
+        assert steps == [(gpa, headers[gpa]) for gpa in order], vmm
+
+
+def test_a_built_file_with_a_host_map_is_the_same_to_every_vmm(husk, image, tmp_path):
+    out = build_words(husk, image, tmp_path / "map.igvm", "--host-map")
+    assert len({measure(husk, "--igvm", out, "--vmm", vmm) for vmm in ("file", "husk", "qemu", "cloud-hypervisor")}) == 1
+
+
+def test_each_step_names_the_header_that_asked_for_its_page(husk, image, tmp_path):
+    out = build_words(husk, image, tmp_path / "a.igvm", "--cpus", "2")
+    pages = {header["number"]: header["gpa"] for header in tools.headers(husk, out) if header["name"] == "PAGE_DATA"}
+    steps = json.loads(tools.run(husk, "measure", "--igvm", out, "--cpus", "boot=2", "--json").stdout)["steps"]
+    assert {step["directive"]: int(step["gpa"], 16) for step in steps if step["type"] != "VMSA"} == pages
+
+
+def test_ec2_and_gce_take_no_igvm_files(husk, image, tmp_path):
+    out = build_words(husk, image, tmp_path / "a.igvm")
+    for vmm in ("ec2", "gce"):
+        refused = tools.run(husk, "measure", "--igvm", out, "--vmm", vmm, check=False)
+        assert refused.returncode == 1 and refused.stdout == ""
+        assert f"--vmm {vmm} starts guests from firmware, not from IGVM files" in refused.stderr
+
+
+def test_65536_contexts_are_measured_without_keeping_them(husk, tmp_path):
+    count = 65536
+    platform = struct.pack("<II", 1, 16) + PLATFORM[1]
+    body = platform + b"".join(struct.pack("<IIQIIHHI", 0x304, 20, 0xfffffffff000, 1, 48 + 32 * count, number, 0, 0)
+                               for number in range(count))
+    head = struct.pack("<IIIIII", 0x4D564749, 1, 24, len(body), 24 + len(body) + 4096, 0)
+    path = tmp_path / "contexts.igvm"
+    path.write_bytes(head[:20] + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body + bytes(4096))
+    status, _, kib = pace.measured(husk, "measure", "--igvm", path, "--vmm", "file")
+    assert status == 0 and kib < 64 << 10
 
 
 def test_masks_are_honoured(husk, image, tmp_path):
