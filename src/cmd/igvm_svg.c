@@ -106,8 +106,7 @@ static void collect(struct picture *p, const struct igvm_file *file)
     for (uint32_t i = 1; i <= igvm_file_count(file); i++) {
         struct igvm_header h;
         igvm_file_header(file, i, &h);
-        struct range range = {
-            .gpa = load_le64(h.payload), .first = i, .last = i, .mask = igvm_header_mask(&h)};
+        struct range range = {.first = i, .last = i, .mask = igvm_header_mask(&h)};
         if (h.type == IGVM_VHT_PAGE_DATA) {
             range.kind = page_kind(&h);
             range.len = load_le32(h.payload + 16) & 1 ? IGVM_X64_LARGE_PAGE_SIZE : PAGE_BYTES;
@@ -121,6 +120,7 @@ static void collect(struct picture *p, const struct igvm_file *file)
             p->contexts += h.type == IGVM_VHT_VP_CONTEXT;
             continue;
         }
+        range.gpa = load_le64(h.payload);
         add_range(p, range);
     }
     qsort(p->ranges, p->n, sizeof(*p->ranges), compare);

@@ -90,8 +90,15 @@ static int read_words(const struct measure_words *w, const struct vm_config *con
         r = read_numbers(w, in, err);
     in->digest.vmm = in->launch.vmm;
     const struct payload_config *p = &config->payload;
-    if (r < 0 || !p->kernel)
+    if (r < 0)
         return r;
+    if (w->igvm && w->vmsa_features)
+        return error_set(err, -EINVAL,
+                         "--vmsa-features is for firmware: an IGVM file's contexts have their own");
+    if (w->firmware && !p->kernel && (p->initramfs || p->cmdline))
+        print_warning("--initramfs and --cmdline do not enter the digest without --kernel", NULL);
+    if (!p->kernel)
+        return 0;
     if (w->igvm) {
         print_warning("--kernel does not enter the digest: an IGVM file brings its own hash page",
                       NULL);

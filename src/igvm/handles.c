@@ -199,6 +199,8 @@ static IgvmResult find_header(const struct instance *instance, IgvmHeaderSection
 /** new_buffer() - a handle for @len bytes at @ptr. Call with the lock held. */
 static IgvmHandle new_buffer(struct instance *instance, const uint8_t *ptr, uint32_t len)
 {
+    if (len > INT32_MAX) /* igvm_get_buffer_size() could not say it */
+        return IGVMAPI_INVALID_FILE;
     struct slot slot = {.handle = new_handle(&instance->buffers), .ptr = ptr, .len = len};
     return map_add(&instance->buffers, slot) ? slot.handle : IGVMAPI_INVALID_FILE;
 }

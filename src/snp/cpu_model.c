@@ -33,7 +33,7 @@ int cpu_signature_parse(const char *text, uint32_t *signature, struct error *err
         unsigned long value = 0;
         errno = 0;
         if (isdigit((unsigned char)*p))
-            value = strtoul(p, &end, 0);
+            value = strtoul(p, &end, p[0] == '0' && tolower((unsigned char)p[1]) == 'x' ? 16 : 10);
         if (!end || errno || value > limits[i] || *end != (i < 2 ? ',' : '\0'))
             return error_set(err, -EINVAL,
                              "'%s' is not a CPU signature: family,model,stepping, as 23,1,2", text);

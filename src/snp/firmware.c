@@ -83,6 +83,19 @@ static const uint8_t *metadata_list(const struct firmware *fw, uint32_t offset,
     return list + METADATA_HEADER;
 }
 
+/** find_overlap() - a section that shares memory with @section, or NULL. */
+static const struct firmware_section *find_overlap(const struct firmware *fw,
+                                                   const struct firmware_section *section)
+{
+    for (size_t i = 0; i < fw->n_sections; i++) {
+        const struct firmware_section *s = &fw->sections[i];
+        if (s->gpa < section->gpa + (uint64_t)section->len &&
+            section->gpa < s->gpa + (uint64_t)s->len)
+            return s;
+    }
+    return NULL;
+}
+
 static int read_sections(struct firmware *fw, uint32_t offset, struct error *err)
 {
     uint32_t n;
@@ -104,6 +117,12 @@ static int read_sections(struct firmware *fw, uint32_t offset, struct error *err
                              "section %" PRIu32 " of the firmware's SEV metadata, 0x%" PRIx32
                              " bytes at 0x%" PRIx32 ", is not whole pages below 4 GiB",
                              i, section.len, section.gpa);
+        const struct firmware_section *other = find_overlap(fw, &section);
+        if (other)
+            return error_set(err, -EINVAL,
+                             "section %" PRIu32 " of the firmware's SEV metadata, at 0x%" PRIx32
+                             ", overlaps the one at 0x%" PRIx32,
+                             i, section.gpa, other->gpa);
         fw->sections[fw->n_sections++] = section;
     }
     return 0;

@@ -66,6 +66,15 @@ def test_features_enter_the_digest_and_memory_does_not(husk, image):
         == tools.firmware_digest(image.read_bytes(), [tools.vmsa(rdx=0x600, features=0x21)])
 
 
+def test_options_that_would_change_nothing_are_not_passed_over(husk, image, tmp_path):
+    out = build_words(husk, image, tmp_path / "a.igvm")
+    refused = tools.run(husk, "measure", "--igvm", out, "--vmsa-features", "0x21", check=False)
+    assert refused.returncode == 1 and "--vmsa-features is for firmware" in refused.stderr
+    for words in (["--cmdline", "quiet"], ["--initramfs", image]):
+        said = tools.run(husk, "measure", "--firmware", image, *words).stderr
+        assert "--initramfs and --cmdline do not enter the digest without --kernel" in said
+
+
 @pytest.mark.parametrize("initrd", [None, b"initrd" * 1000])
 def test_kernel_hashes_fill_the_page_the_firmware_names(husk, image, tmp_path, initrd):
     kernel = tmp_path / "kernel"

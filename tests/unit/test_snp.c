@@ -58,6 +58,8 @@ static void cpu_signatures_follow_the_processors_rule(void **state)
     assert_int_equal(cpu_signature(6, 0x8e, 10), 0x806ea);
     assert_int_equal(cpu_signature_parse("25,0x11,0", &signature, &err), 0);
     assert_int_equal(signature, 0xa10f10);
+    assert_int_equal(cpu_signature_parse("023,01,02", &signature, &err), 0);
+    assert_int_equal(signature, 0x800f12);
     static const char *const wrong[] = {"",       "1",       "1,2",    "1,2,3,4",
                                         "1,2,16", "300,1,1", "-1,2,3", "a,b,c"};
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
@@ -142,6 +144,19 @@ static void firmware_tables_that_contradict_themselves_are_refused(void **state)
         if (!strstr(err.message, wrong[i].word))
             fail_msg("%zu: %s", i, err.message);
     }
+    /* Two sections, the second over the end of the first; behind it, it is fine. */
+    make_image(image);
+    uint8_t *list = image + sizeof(image) - 0x100;
+    store_le32(list + 4, 40);
+    store_le32(list + 12, 2);
+    store_le32(list + 20, 0x2000);
+    store_le32(list + 28, 0x801000);
+    store_le32(list + 32, 0x1000);
+    store_le32(list + 36, FIRMWARE_CPUID);
+    assert_int_equal(firmware_read(&fw, image, sizeof(image), &err), -EINVAL);
+    assert_non_null(strstr(err.message, "at 0x801000, overlaps the one at 0x800000"));
+    store_le32(list + 28, 0x802000);
+    assert_int_equal(firmware_read(&fw, image, sizeof(image), &err), 0);
     make_image(image);
     store_le16(image + sizeof(image) - 32 - 18, 8180);
     assert_int_equal(firmware_read(&fw, image, sizeof(image), &err), -EINVAL);
