@@ -91,7 +91,7 @@ static int unknown_option(const char *name, size_t len, struct error *err)
 static int add_given(struct given_list *list, const struct option *option, const char *value,
                      struct error *err)
 {
-    if (option->keys[0].type != OPTION_COUNT)
+    if (option->keys[0].type != OPTION_COUNT && !option->list)
         for (size_t i = 0; i < list->n; i++)
             if (list->items[i].option == option)
                 return error_set(err, -EINVAL, "--%s: given twice", option->name);
@@ -149,7 +149,11 @@ static int read_long(int argc, char **argv, int *i, struct given_list *list, str
             return error_set(err, -EINVAL, "--%s: needs a value", option->name);
         value = argv[++*i];
     }
-    return add_given(list, option, value, err);
+    int ret = add_given(list, option, value, err);
+    /* "--disk path=a path=b", as Cloud Hypervisor takes it. */
+    while (ret == 0 && option->list && *i + 1 < argc && argv[*i + 1][0] != '-')
+        ret = add_given(list, option, argv[++*i], err);
+    return ret;
 }
 
 /** read_words() - the whole command line, up to a request for help or the version. */
@@ -184,6 +188,11 @@ static int read_words(int argc, char **argv, struct given_list *list, struct err
 static int unknown_key(const struct option *option, struct option_text part, const char *name,
                        struct error *err)
 {
+    for (const char *const *missing = option->keys_not_built; missing && *missing; missing++)
+        if (strcmp(name, *missing) == 0)
+            return error_set(err, -EINVAL,
+                             "husk does not have Cloud Hypervisor's key '%s' of this option yet",
+                             name);
     const char *names[32];
     size_t n = 0;
     for (size_t i = 0; i < option->n_keys && n < COUNT(names); i++)
@@ -307,7 +316,11 @@ static int apply(struct vm_config *config, struct config_request *request,
     const struct option_key *key = &option->keys[0];
     void *base = option->request ? (void *)request : (void *)config;
     int ret;
-    if (key->name) {
+    if (option->list) {
+        void *item = option_add_item(base, option, err);
+        struct option_text text = {given->value, strlen(given->value)};
+        ret = item ? apply_keys(item, option, text, err) : err->code;
+    } else if (key->name) {
         option_reset(base, option);
         struct option_text text = {given->value, strlen(given->value)};
         ret = apply_keys(base, option, text, err);
@@ -369,9 +382,9 @@ static int parse(struct vm_config *config, int argc, char **argv, struct config_
     if (ret == 0 && request->config_file)
         ret = read_config_file(config, request->config_file, err);
 
-    /* -v counts from zero, whatever the file says; the other options reset themselves. */
+    /* -v counts from zero, and a list begins empty, whatever the file says; the other options reset themselves. */
     for (size_t i = 0; ret == 0 && i < list.n; i++)
-        if (list.items[i].option->keys[0].type == OPTION_COUNT)
+        if (list.items[i].option->keys[0].type == OPTION_COUNT || list.items[i].option->list)
             option_reset(config, list.items[i].option);
     for (size_t i = 0; ret == 0 && i < list.n; i++)
         if (!list.items[i].option->request)

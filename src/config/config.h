@@ -79,6 +79,35 @@ struct platform_config {
     struct string_list oem_strings;
 };
 
+/* Which bytes of a disk's file are locked against a second user of it. */
+enum lock_granularity { LOCK_BYTE_RANGE, LOCK_FULL };
+
+enum image_type { IMAGE_RAW, IMAGE_QCOW2, IMAGE_FIXED_VHD, IMAGE_VHDX };
+
+/* A token bucket: @size units every @refill_time, and @one_time_burst more once. All 0: no limit. */
+struct rate_limit_config {
+    uint64_t size;
+    uint64_t one_time_burst;
+    uint64_t refill_time; /* milliseconds */
+};
+
+/* Either a file that a back-end of husk's serves, or the socket of somebody else's back-end. */
+struct disk_config {
+    char *path;
+    char *socket; /* with @vhost_user */
+    char *id;     /* unique among the devices; never NULL once validated */
+    char *serial; /* NULL if not given */
+    bool readonly;
+    bool direct; /* around the host's page cache */
+    bool vhost_user;
+    uint32_t num_queues;
+    uint32_t queue_size;
+    enum lock_granularity lock_granularity;
+    enum image_type image_type;
+    struct rate_limit_config bandwidth; /* bytes */
+    struct rate_limit_config ops;       /* requests */
+};
+
 struct event_monitor_config {
     char *path; /* at most one of path and fd is given */
     int fd;     /* -1 if not given */
@@ -98,6 +127,8 @@ struct vm_config {
     struct console_config console;
     struct console_config debug_console;
     struct platform_config platform;
+    struct disk_config *disks;
+    size_t n_disks;
     struct event_monitor_config event_monitor;
     struct logging_config logging;
     bool pvpanic;

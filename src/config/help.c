@@ -62,6 +62,7 @@ struct option_words option_key_default(const struct option_key *key)
         snprintf(words.text, sizeof(words.text), "%s", key->initial ? "on" : "off");
         break;
     case OPTION_U32:
+    case OPTION_NUMBER:
         snprintf(words.text, sizeof(words.text), "%" PRIu64, key->initial);
         break;
     case OPTION_PORT:

@@ -96,21 +96,31 @@ static int read_enum(const json_t *value, const struct option_key *key, uint64_t
     return -EINVAL;
 }
 
-static int read_strings(struct vm_config *config, const struct option_key *key, const json_t *value,
+static int read_strings(void *base, const struct option_key *key, const json_t *value,
                         struct error *err)
 {
     if (!json_is_array(value))
         return wrong_type(value, "an array", err);
-    option_reset_key(config, key);
+    option_reset_key(base, key);
     for (size_t i = 0; i < json_array_size(value); i++) {
         const json_t *item = json_array_get(value, i);
-        int ret = json_is_string(item) ? option_add_string(config, key, json_string_value(item),
+        int ret = json_is_string(item) ? option_add_string(base, key, json_string_value(item),
                                                            json_string_length(item), err)
                                        : wrong_type(item, "a string", err);
         if (ret < 0)
             return at_path(err, "[%zu]", i);
     }
     return 0;
+}
+
+/** unknown_name() - the message for a field that is none of @n names. Returns -EINVAL. */
+static int unknown_name(const char *name, const char *const *names, size_t n, struct error *err)
+{
+    error_set(err, -EINVAL, "unknown field '%s'", option_excerpt(name, strlen(name)).text);
+    const char *near = option_nearest(name, names, n);
+    if (near)
+        error_hint(err, "did you mean '%s'?", near);
+    return -EINVAL;
 }
 
 /** check_fields() - no field of @object but the @n named ones. */
@@ -123,19 +133,13 @@ static int check_fields(json_t *object, const char *const *names, size_t n, stru
         size_t i = 0;
         while (i < n && strcmp(names[i], name) != 0)
             i++;
-        if (i < n)
-            continue;
-        error_set(err, -EINVAL, "unknown field '%s'", option_excerpt(name, strlen(name)).text);
-        const char *near = option_nearest(name, names, n);
-        if (near)
-            error_hint(err, "did you mean '%s'?", near);
-        return -EINVAL;
+        if (i == n)
+            return unknown_name(name, names, n, err);
     }
     return 0;
 }
 
-static int read_topology(struct vm_config *config, const struct option_key *key, json_t *value,
-                         struct error *err)
+static int read_topology(void *base, const struct option_key *key, json_t *value, struct error *err)
 {
     static const char *const names[] = {"threads_per_core", "cores_per_die", "dies_per_package",
                                         "packages"};
@@ -149,10 +153,10 @@ static int read_topology(struct vm_config *config, const struct option_key *key,
         if (ret < 0)
             at_path(err, ".%s", names[i]);
     }
-    return ret < 0 ? ret : option_set_topology(config, key, parts, err);
+    return ret < 0 ? ret : option_set_topology(base, key, parts, err);
 }
 
-static int read_affinity_item(struct vm_config *config, const struct option_key *key, json_t *item,
+static int read_affinity_item(void *base, const struct option_key *key, json_t *item,
                               struct error *err)
 {
     static const char *const names[] = {"vcpu", "host_cpus"};
@@ -167,7 +171,7 @@ static int read_affinity_item(struct vm_config *config, const struct option_key 
         return error_set(err, -EINVAL, "'%s' is missing", vcpu ? "host_cpus" : "vcpu");
     uint64_t number = 0;
     ret = read_number(vcpu, &number, err);
-    struct cpu_affinity *affinity = ret == 0 ? option_add_affinity(config, key, number, err) : NULL;
+    struct cpu_affinity *affinity = ret == 0 ? option_add_affinity(base, key, number, err) : NULL;
     if (!affinity)
         return at_path(err, ".vcpu");
     if (!json_is_array(host_cpus)) {
@@ -184,20 +188,19 @@ static int read_affinity_item(struct vm_config *config, const struct option_key 
     return 0;
 }
 
-static int read_affinity(struct vm_config *config, const struct option_key *key,
-                         const json_t *value, struct error *err)
+static int read_affinity(void *base, const struct option_key *key, const json_t *value,
+                         struct error *err)
 {
     if (!json_is_array(value))
         return wrong_type(value, "an array", err);
-    option_reset_key(config, key);
+    option_reset_key(base, key);
     for (size_t i = 0; i < json_array_size(value); i++)
-        if (read_affinity_item(config, key, json_array_get(value, i), err) < 0)
+        if (read_affinity_item(base, key, json_array_get(value, i), err) < 0)
             return at_path(err, "[%zu]", i);
     return 0;
 }
 
-static int read_key(struct vm_config *config, const struct option_key *key, json_t *value,
-                    struct error *err)
+static int read_key(void *base, const struct option_key *key, json_t *value, struct error *err)
 {
     uint64_t number = 0;
     int ret = 0;
@@ -215,18 +218,18 @@ static int read_key(struct vm_config *config, const struct option_key *key, json
     case OPTION_MODE_PATH:
         if (!json_is_string(value))
             return wrong_type(value, "a string", err);
-        return option_set_string(config, key, json_string_value(value), json_string_length(value),
+        return option_set_string(base, key, json_string_value(value), json_string_length(value),
                                  err);
     case OPTION_STRINGS:
-        return read_strings(config, key, value, err);
+        return read_strings(base, key, value, err);
     case OPTION_TOPOLOGY:
-        return read_topology(config, key, value, err);
+        return read_topology(base, key, value, err);
     case OPTION_AFFINITY:
-        return read_affinity(config, key, value, err);
+        return read_affinity(base, key, value, err);
     default:
         ret = read_number(value, &number, err);
     }
-    return ret < 0 ? ret : option_set_number(config, key, number, err);
+    return ret < 0 ? ret : option_set_number(base, key, number, err);
 }
 
 /** read_mode() - where a console's output goes; "file" and "socket" are read after it. */
@@ -333,6 +336,71 @@ static const struct option *find_console(const char *name)
     return NULL;
 }
 
+/**
+ * read_fields() - the fields of one item of a list.
+ * @prefix: what stands before them in the keys' JSON names: an object in the item holds what belongs together.
+ */
+static int read_fields(void *item, const struct option *option, const char *prefix, json_t *object,
+                       struct error *err)
+{
+    if (!json_is_object(object))
+        return wrong_type(object, "an object", err);
+    const char *name;
+    json_t *value;
+    json_object_foreach(object, name, value)
+    {
+        char full[128];
+        const char *names[64];
+        size_t n = 0, prefix_len = strlen(prefix);
+        size_t len = (size_t)snprintf(full, sizeof(full), "%s%s", prefix, name);
+        int ret = -ENOENT;
+        for (size_t i = 0; ret == -ENOENT && i < option->n_keys; i++) {
+            const struct option_key *key = &option->keys[i];
+            const char *json = option_key_json(key);
+            if (strcmp(json, full) == 0 && !strchr(name, '.')) {
+                ret = json_is_null(value) ? 0 : read_key(item, key, value, err);
+            } else if (len < sizeof(full) - 1 && strncmp(json, full, len) == 0 &&
+                       json[len] == '.') {
+                strcpy(full + len, ".");
+                ret = json_is_null(value) ? 0 : read_fields(item, option, full, value, err);
+            } else if (strncmp(json, prefix, prefix_len) == 0 && n < COUNT(names)) {
+                names[n++] = json + prefix_len;
+            }
+        }
+        if (ret == -ENOENT)
+            return unknown_name(name, names, n, err);
+        if (ret < 0)
+            return at_path(err, ".%s", option_excerpt(name, strlen(name)).text);
+    }
+    return 0;
+}
+
+/** read_list() - the array of an option that may be given several times; it replaces what was there. */
+static int read_list(struct vm_config *config, const struct option *option, const json_t *array,
+                     struct error *err)
+{
+    if (!json_is_array(array))
+        return wrong_type(array, "an array", err);
+    option_reset(config, option);
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        void *item = option_add_item(config, option, err);
+        if (!item)
+            return err->code;
+        if (read_fields(item, option, "", json_array_get(array, i), err) < 0)
+            return at_path(err, "[%zu]", i);
+    }
+    return 0;
+}
+
+/** find_list() - the option whose items the top level's array @name has; NULL for any other name. */
+static const struct option *find_list(const char *name)
+{
+    for (size_t i = 0; i < option_table_len; i++)
+        if (option_table[i].list && strcmp(option_table[i].json, name) == 0)
+            return &option_table[i];
+    return NULL;
+}
+
 static int read_object(struct vm_config *config, const char *object_name, json_t *object,
                        struct error *err)
 {
@@ -374,9 +442,12 @@ static int read_root(struct vm_config *config, json_t *root, struct error *err)
             continue;
         const struct option *option = NULL;
         const struct option_key *key = find_key(NULL, name, &option);
+        const struct option *list = find_list(name);
         int ret;
         if (key)
             ret = read_key(config, key, value, err);
+        else if (list)
+            ret = read_list(config, list, value, err);
         else if (is_object(name))
             ret = read_object(config, name, value, err);
         else

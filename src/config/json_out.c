@@ -3,10 +3,12 @@
 #include "config/table.h"
 
 #include <jansson.h>
+#include <stdio.h>
+#include <string.h>
 
-static const void *const_field(const struct vm_config *config, const struct option_key *key)
+static const void *const_field(const void *base, const struct option_key *key)
 {
-    return (const char *)config + key->offset;
+    return (const char *)base + key->offset;
 }
 
 static json_t *strings_json(const struct string_list *list)
@@ -45,9 +47,9 @@ static json_t *affinity_json(const struct cpus_config *cpus)
     return array;
 }
 
-static json_t *number_json(const struct vm_config *config, const struct option_key *key)
+static json_t *number_json(const void *base, const struct option_key *key)
 {
-    uint64_t value = option_get_number(config, key);
+    uint64_t value = option_get_number(base, key);
     if (key->type == OPTION_FD && value == key->initial)
         return NULL;
     if (value == 0 && key->min > 0) /* not given */
@@ -56,26 +58,26 @@ static json_t *number_json(const struct vm_config *config, const struct option_k
 }
 
 /** key_json() - the value of @key; NULL if it is not given. */
-static json_t *key_json(const struct vm_config *config, const struct option_key *key)
+static json_t *key_json(const void *base, const struct option_key *key)
 {
     switch (key->type) {
     case OPTION_FLAG:
     case OPTION_BOOL:
-        return json_boolean(option_get_number(config, key));
+        return json_boolean(option_get_number(base, key));
     case OPTION_ENUM:
-        return json_string(key->names[option_get_number(config, key)].json);
+        return json_string(key->names[option_get_number(base, key)].json);
     case OPTION_STRING: {
-        const char *text = *(char *const *)const_field(config, key);
+        const char *text = *(char *const *)const_field(base, key);
         return text ? json_string(text) : NULL;
     }
     case OPTION_STRINGS:
-        return strings_json(const_field(config, key));
+        return strings_json(const_field(base, key));
     case OPTION_TOPOLOGY:
-        return topology_json(const_field(config, key));
+        return topology_json(const_field(base, key));
     case OPTION_AFFINITY:
-        return affinity_json(const_field(config, key));
+        return affinity_json(const_field(base, key));
     default:
-        return number_json(config, key);
+        return number_json(base, key);
     }
 }
 
@@ -90,6 +92,42 @@ static void add_mode(json_t *object, const struct vm_config *config, const struc
         json_object_set_new(object, key->name, json_string(console->path));
 }
 
+/** set_nested() - @value at @path, whose dots lead into objects that are made as they are needed. */
+static void set_nested(json_t *object, const char *path, json_t *value)
+{
+    const char *dot;
+    while ((dot = strchr(path, '.'))) {
+        char name[64];
+        snprintf(name, sizeof(name), "%.*s", (int)(dot - path), path);
+        json_t *inner = json_object_get(object, name);
+        if (!inner) {
+            inner = json_object();
+            json_object_set_new(object, name, inner);
+        }
+        object = inner;
+        path = dot + 1;
+    }
+    json_object_set_new(object, path, value);
+}
+
+/** list_json() - the items of an option that may be given several times; NULL if there is none. */
+static json_t *list_json(const struct vm_config *config, const struct option *option)
+{
+    if (option_n_items(config, option) == 0)
+        return NULL;
+    json_t *array = json_array();
+    for (size_t i = 0; i < option_n_items(config, option); i++) {
+        json_t *object = json_object();
+        for (size_t j = 0; j < option->n_keys; j++) {
+            json_t *value = key_json(option_item(config, option, i), &option->keys[j]);
+            if (value)
+                set_nested(object, option_key_json(&option->keys[j]), value);
+        }
+        json_array_append_new(array, object);
+    }
+    return array;
+}
+
 char *config_to_json(const struct vm_config *config)
 {
     json_t *root = json_object();
@@ -97,6 +135,12 @@ char *config_to_json(const struct vm_config *config)
         const struct option *option = &option_table[i];
         if (option->request)
             continue;
+        if (option->list) {
+            json_t *array = list_json(config, option);
+            if (array)
+                json_object_set_new(root, option->json, array);
+            continue;
+        }
         json_t *object = option->json ? json_object_get(root, option->json) : root;
         if (!object) {
             object = json_object();

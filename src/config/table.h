@@ -14,6 +14,7 @@ enum option_type {
     OPTION_COUNT,     /* uint32_t; how often the option is given, without a value */
     OPTION_BOOL,      /* bool; on, off, true, false */
     OPTION_U32,       /* uint32_t, decimal */
+    OPTION_NUMBER,    /* uint64_t, decimal */
     OPTION_PORT,      /* uint16_t, hexadecimal with 0x */
     OPTION_FD,        /* int, decimal; -1 stands for not given */
     OPTION_SIZE,      /* uint64_t bytes, with K, M, G or T */
@@ -64,7 +65,12 @@ struct option {
     const char *json; /* the object its keys are in; NULL: the top level. Not for requests */
     const struct option_key *keys;
     size_t n_keys;
-    bool needs_key;            /* at least one key must be given */
+    /* An option that may be given several times, each time adding to a list: where in the struct the list and its
+     * length are, and how large one item is. The keys' offsets are in the item, and @json names an array. */
+    bool list;
+    size_t list_offset, length_offset, item_size;
+    const char *const *keys_not_built; /* Cloud Hypervisor's, closed by NULL; or NULL */
+    bool needs_key;                    /* at least one key must be given */
     const char *value;         /* what help shows behind the name, where there are no keys */
     const char *shown_default; /* what help shows where the key's initial value does not say it */
     const char *help;
@@ -76,6 +82,20 @@ extern const char *const option_topic_titles[OPTION_TOPICS];
 
 /* Cloud Hypervisor's options that husk does not have, closed by NULL: told apart from mistyped ones. */
 extern const char *const options_not_built[];
+
+/** option_n_items() - how many items @base has of @option: 1, but for a list. */
+static inline size_t option_n_items(const void *base, const struct option *option)
+{
+    return option->list ? *(const size_t *)((const char *)base + option->length_offset) : 1;
+}
+
+/** option_item() - what the offsets of @option's keys count from: item @index of a list, or @base itself. */
+static inline void *option_item(const void *base, const struct option *option, size_t index)
+{
+    if (!option->list)
+        return (void *)base;
+    return *(char *const *)((const char *)base + option->list_offset) + index * option->item_size;
+}
 
 /** option_takes_value() - false for those that are given alone. */
 static inline bool option_takes_value(const struct option *option)
@@ -131,6 +151,9 @@ const char *option_nearest(const char *word, const char *const *candidates, size
 /** option_reset() - put the defaults of @option in place, freeing what was there. */
 void option_reset(void *base, const struct option *option);
 
+/** option_add_item() - one more item of a list, with its defaults; NULL with @err filled. */
+void *option_add_item(void *base, const struct option *option, struct error *err);
+
 /** option_reset_key() - the same for one key; for a mode, choose that mode. */
 void option_reset_key(void *base, const struct option_key *key);
 
@@ -166,6 +189,11 @@ struct cpu_affinity *option_add_affinity(void *base, const struct option_key *ke
 /** option_add_host_cpus() - and the host CPUs from @first to @last. */
 int option_add_host_cpus(struct cpu_affinity *affinity, uint64_t first, uint64_t last,
                          struct error *err);
+
+/* validate_disks.c */
+
+/** config_validate_disks() - the rules of each --disk, and an id for those that have none. 0 or -errno. */
+int config_validate_disks(struct vm_config *config, struct error *err);
 
 /* split.c: the grammar of one option's value. */
 

@@ -30,6 +30,7 @@ static bool number_is_given(const struct option_key *key, uint64_t value)
     case OPTION_FD:
     case OPTION_SIZE:
     case OPTION_U32:
+    case OPTION_NUMBER:
         return value != key->initial;
     case OPTION_COUNT:
     case OPTION_PORT:
@@ -39,20 +40,31 @@ static bool number_is_given(const struct option_key *key, uint64_t value)
     }
 }
 
+/** check_item() - each number of one option, or of one item of a list. */
+static int check_item(const void *base, const struct option *option, struct error *err)
+{
+    for (size_t i = 0; i < option->n_keys; i++) {
+        const struct option_key *key = &option->keys[i];
+        uint64_t value = option_get_number(base, key);
+        if (!number_is_given(key, value) || option_check_number(key, value, err) == 0)
+            continue;
+        if (key->name)
+            error_context(err, "--%s: %s", option->name, key->name);
+        return -EINVAL;
+    }
+    return 0;
+}
+
 /** check_limits() - each number against the table, for a configuration that no parser made. */
 static int check_limits(const struct vm_config *config, struct error *err)
 {
     for (size_t i = 0; i < option_table_len; i++) {
         const struct option *option = &option_table[i];
-        for (size_t j = 0; !option->request && j < option->n_keys; j++) {
-            const struct option_key *key = &option->keys[j];
-            uint64_t value = option_get_number(config, key);
-            if (!number_is_given(key, value) || option_check_number(key, value, err) == 0)
-                continue;
-            if (key->name)
-                error_context(err, "--%s: %s", option->name, key->name);
-            return -EINVAL;
-        }
+        if (option->request)
+            continue;
+        for (size_t j = 0; j < option_n_items(config, option); j++)
+            if (check_item(option_item(config, option, j), option, err) < 0)
+                return -EINVAL;
     }
     return 0;
 }
@@ -169,6 +181,8 @@ static int check(struct vm_config *config, struct error *err)
         ret = check_consoles(config, err);
     if (ret == 0)
         ret = check_console_is_built(&config->console, err);
+    if (ret == 0)
+        ret = config_validate_disks(config, err);
     if (ret == 0 && config->platform.system_uuid)
         ret = check_uuid(config->platform.system_uuid, err);
     if (ret < 0)

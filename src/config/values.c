@@ -11,6 +11,8 @@
 /* Linux is built for at most 8192 CPUs. */
 #define HOST_CPU_MAX 8191
 #define STRINGS_MAX 255
+/* As many as a PCI bus has room for, beside the host bridge. */
+#define LIST_MAX 31
 
 static void *field(void *base, const struct option_key *key)
 {
@@ -68,6 +70,7 @@ static void store_number(void *base, const struct option_key *key, uint64_t valu
         ((struct console_config *)at)->mode = (enum console_mode)value;
         break;
     case OPTION_SIZE:
+    case OPTION_NUMBER:
         *(uint64_t *)at = value;
         break;
     case OPTION_STRING:
@@ -97,6 +100,7 @@ uint64_t option_get_number(const void *base, const struct option_key *key)
     case OPTION_MODE_PATH:
         return ((const struct console_config *)at)->mode;
     case OPTION_SIZE:
+    case OPTION_NUMBER:
         return *(const uint64_t *)at;
     case OPTION_STRING:
     case OPTION_STRINGS:
@@ -131,8 +135,45 @@ void option_reset_key(void *base, const struct option_key *key)
     }
 }
 
+static void reset_list(void *base, const struct option *option)
+{
+    void **list = (void **)((char *)base + option->list_offset);
+    size_t *length = (size_t *)((char *)base + option->length_offset);
+    for (size_t i = 0; i < *length; i++)
+        for (size_t j = 0; j < option->n_keys; j++)
+            free_field(option_item(base, option, i), &option->keys[j]);
+    free(*list);
+    *list = NULL;
+    *length = 0;
+}
+
+void *option_add_item(void *base, const struct option *option, struct error *err)
+{
+    void **list = (void **)((char *)base + option->list_offset);
+    size_t *length = (size_t *)((char *)base + option->length_offset);
+    if (*length == LIST_MAX) {
+        error_set(err, -EINVAL, "is given more than %d times", LIST_MAX);
+        return NULL;
+    }
+    void *items = reallocarray(*list, *length + 1, option->item_size);
+    if (!items) {
+        error_set_errno(err, -ENOMEM, "could not keep the value");
+        return NULL;
+    }
+    *list = items;
+    void *item = option_item(base, option, (*length)++);
+    memset(item, 0, option->item_size);
+    for (size_t i = 0; i < option->n_keys; i++)
+        option_reset_key(item, &option->keys[i]);
+    return item;
+}
+
 void option_reset(void *base, const struct option *option)
 {
+    if (option->list) {
+        reset_list(base, option);
+        return;
+    }
     for (size_t i = 0; i < option->n_keys; i++)
         if (!option->keys[i].alias)
             option_reset_key(base, &option->keys[i]);

@@ -162,6 +162,8 @@ static int run_lives(struct vmm *vmm, struct error *err)
 static int set_up(struct vmm *vmm, struct error *err)
 {
     const struct vm_config *config = vmm->config;
+    if (config->n_disks)
+        return error_set(err, -ENOSYS, "--disk is understood, but no device serves it yet");
     vmm->events = event_monitor_open(config->event_monitor.path, config->event_monitor.fd, err);
     if (!vmm->events)
         return err->code;
