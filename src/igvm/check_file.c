@@ -8,12 +8,18 @@
 /* More than any machine has processors; what they point to may overlap, so without a bound time is not linear. */
 #define CONTEXTS_MAX (4 * VP_INDEXES)
 
+#define BLOCK ((size_t)64) /* areas that are looked through together */
+
 struct check {
     const struct igvm_file *file;
     struct igvm_reporter *reporter;
     struct igvm_range *areas; /* parameter areas, by their index in the place of the address */
+    uint32_t *indexes;        /* of areas[], close together: they are searched often */
+    uint32_t *block_ends;     /* of indexes[], the last of each block */
     size_t n_areas;
-    uint8_t *inserted;        /* one bit a header: whether the area it made has been inserted */
+    uint8_t *inserted; /* one bit a header: whether the area it made has been inserted */
+    uint8_t
+        *duplicate; /* one bit a header: whether it makes an area whose index was taken before */
     struct igvm_range *pages; /* what is loaded */
     size_t n_pages;
     struct igvm_range *regions; /* what can be relocated */
@@ -43,23 +49,35 @@ static bool well_formed(const struct igvm_header *h)
     return info && info->size == h->length;
 }
 
+static bool get_bit(const uint8_t *bits, uint32_t number)
+{
+    return bits[number / 8] & BIT(number % 8);
+}
+
+static void set_bit(uint8_t *bits, uint32_t number)
+{
+    bits[number / 8] |= (uint8_t)BIT(number % 8);
+}
+
+/** lower_bound() - how many of the @n sorted numbers are below @index. */
+static size_t lower_bound(const uint32_t *sorted, size_t n, uint32_t index)
+{
+    size_t low = 0;
+    while (n > 0) {
+        size_t half = (n + 1) / 2;
+        low += sorted[low + half - 1] < index ? half : 0;
+        n -= half;
+    }
+    return low;
+}
+
 /** find_area() - the first PARAMETER_AREA of the file with @index, NULL if there is none. */
 static const struct igvm_range *find_area(const struct check *c, uint32_t index)
 {
-    size_t low = 0, high = c->n_areas;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (c->areas[middle].gpa < index)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < c->n_areas && c->areas[low].gpa == index ? &c->areas[low] : NULL;
-}
-
-static bool area_inserted(const struct check *c, uint32_t number)
-{
-    return c->inserted[number / 8] & BIT(number % 8);
+    /* The last index of each block first: they stay in the processor's cache however many areas there are. */
+    size_t start = lower_bound(c->block_ends, c->n_areas / BLOCK, index) * BLOCK;
+    size_t at = start + lower_bound(c->indexes + start, MIN(c->n_areas - start, BLOCK), index);
+    return at < c->n_areas && c->indexes[at] == index ? &c->areas[at] : NULL;
 }
 
 /** index_areas() - so that they are found by index. A hash could be made to collide by who wrote the file. */
@@ -71,7 +89,16 @@ static bool index_areas(struct check *c)
             c->areas[c->n_areas++] =
                 (struct igvm_range){load_le32(h.payload + 8), load_le64(h.payload), i, 0};
     }
-    return igvm_sort_ranges(c->areas, c->n_areas);
+    if (!igvm_sort_ranges(c->areas, c->n_areas))
+        return false;
+    for (size_t i = 0; i < c->n_areas; i++) {
+        c->indexes[i] = (uint32_t)c->areas[i].gpa;
+        if (i > 0 && c->indexes[i] == c->indexes[i - 1])
+            set_bit(c->duplicate, c->areas[i].header);
+        if (i % BLOCK == BLOCK - 1)
+            c->block_ends[i / BLOCK] = c->indexes[i];
+    }
+    return true;
 }
 
 static bool allocate(struct check *c)
@@ -84,17 +111,24 @@ static bool allocate(struct check *c)
         areas += type == IGVM_VHT_PARAMETER_AREA;
     }
     c->areas = calloc(areas + 1, sizeof(*c->areas));
+    c->indexes = calloc(areas + 1, sizeof(*c->indexes));
+    c->block_ends = calloc(areas / BLOCK + 1, sizeof(*c->block_ends));
     c->inserted = calloc(c->file->n / 8 + 1, 1);
+    c->duplicate = calloc(c->file->n / 8 + 1, 1);
     c->pages = calloc(pages + 1, sizeof(*c->pages));
     c->regions = calloc(regions + 1, sizeof(*c->regions));
     c->contexts = calloc(32, VP_INDEXES / 8);
-    return c->areas && c->inserted && c->pages && c->regions && c->contexts;
+    return c->areas && c->indexes && c->block_ends && c->inserted && c->duplicate && c->pages &&
+           c->regions && c->contexts;
 }
 
 static void release(struct check *c)
 {
     free(c->areas);
+    free(c->indexes);
+    free(c->block_ends);
     free(c->inserted);
+    free(c->duplicate);
     free(c->pages);
     free(c->regions);
     free(c->contexts);
@@ -160,11 +194,11 @@ static void once(const struct check *c, const struct igvm_header *h, uint32_t *s
 static void check_area(const struct check *c, const struct igvm_header *h)
 {
     uint32_t index = load_le32(h->payload + 8);
-    const struct igvm_range *area = find_area(c, index);
-    if (area->header != h->number - 1)
+    if (get_bit(c->duplicate, h->number - 1) &&
+        !igvm_report_counted(c->reporter, IGVMAPI_INVALID_PARAMETER_AREA_INDEX))
         igvm_report(c->reporter, h, IGVMAPI_INVALID_PARAMETER_AREA_INDEX,
                     "parameter_area_index %" PRIu32 " was taken by header %" PRIu32, index,
-                    area->header + 1);
+                    find_area(c, index)->header + 1);
 }
 
 /** usable_area() - area @index; NULL and a report if @h cannot use it. */
@@ -175,7 +209,7 @@ static const struct igvm_range *usable_area(const struct check *c, const struct 
     if (!area || area->header >= h->number)
         igvm_report(c->reporter, h, IGVMAPI_INVALID_PARAMETER_AREA_INDEX,
                     "parameter_area_index %" PRIu32 " has no PARAMETER_AREA before it", index);
-    else if (area_inserted(c, area->header))
+    else if (get_bit(c->inserted, area->header))
         igvm_report(c->reporter, h, IGVMAPI_INVALID_PARAMETER_AREA_INDEX,
                     "parameter_area_index %" PRIu32 " has been inserted already", index);
     else
@@ -215,7 +249,7 @@ static void check_insert(struct check *c, const struct igvm_header *h)
     const struct igvm_range *area = usable_area(c, h, load_le32(h->payload + 12));
     if (!area)
         return;
-    c->inserted[area->header / 8] |= (uint8_t)BIT(area->header % 8);
+    set_bit(c->inserted, area->header);
     uint64_t gpa = load_le64(h->payload), bytes = area->bytes;
     if (!range_within(gpa, bytes, BIT64(52)))
         igvm_report(c->reporter, h, IGVMAPI_INVALID_BINARY_DIRECTIVE_HEADER,

@@ -201,47 +201,12 @@ def test_measuring_a_changed_file_tells_that_its_id_block_demands_another_digest
     assert "BAD_MEASUREMENT" in tools.run(husk, "measure", "--igvm", out).stderr
 
 
-def hostile(kind):
-    """64 MiB of headers that a reader could be slow at."""
-    size = 64 << 20
-    data = b""
-    platform = struct.pack("<II", 1, 16) + struct.pack("<IBBHQ", 1, 0, 2, 1, 0)
-    if kind in ("empty", "unknown"):
-        one = struct.pack("<II", 0x80000001 if kind == "empty" else 0x7fffffff, 0)
-        body = one * ((size - 48) // 8)
-    elif kind == "parameters":
-        area = struct.pack("<IIQII", 0x301, 16, 4096, 0, 0)
-        insert = struct.pack("<IIQII", 0x303, 16, 0, 1, 0)
-        body = area + struct.pack("<IIII", 0x307, 8, 0, 0) * ((size - 96) // 16) + insert
-    elif kind == "repeated":
-        # Valid, but for each 32 bytes of headers there is a page to hash.
-        count = (size - 48 - 4096) // 32
-        start = 48 + 32 * count
-        body = b"".join(struct.pack("<IIQIIIHH", 0x302, 24, number << 12, 1, start, 0, 0, 0)
-                        for number in range(count))
-        data = b"\1" * 4096
-    elif kind == "pages":
-        count = (size - 48) // 32
-        body = b"".join(struct.pack("<IIQIIIHH", 0x302, 24, (number * 7919 % 1048573) << 21, 1, 0, 1, 0, 0)
-                        for number in range(count))
-    else:
-        count = (size - 48) // 48
-        # Indexes that differ in their upper bits only, in a bad order, or one after the other.
-        indexes = (number * 7919 % 1048573 << 12 & 0xffffffff if kind == "indexes" else number
-                   for number in range(count))
-        body = b"".join(struct.pack("<IIQIIIIQII", 0x301, 16, 1 << 30, index, 0, 0x303, 16, number << 30, 1, index)
-                        for number, index in enumerate(indexes))
-    body = platform + body
-    head = struct.pack("<IIIIII", 0x4D564749, 1, 24, len(body), 24 + len(body) + len(data), 0)
-    return head[:20] + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body + data
-
-
-@pytest.mark.parametrize("kind", ["empty", "unknown", "parameters", "repeated", "pages", "areas", "indexes"])
+@pytest.mark.parametrize("kind", tools.HOSTILE)
 def test_hostile_64_mib_are_read_or_refused_in_2_s_and_256_mib(husk, tmp_path, kind):
     path = tmp_path / "hostile.igvm"
-    path.write_bytes(hostile(kind))
+    path.write_bytes(tools.hostile(kind))
     for words in (["measure", "--igvm", path], ["igvm", "show", "--verify", path]):
-        status, seconds, kib = pace.measured(husk, *words)
+        status, seconds, kib = pace.measured(husk, *words, below=2.0)
         assert seconds < 2.0 and kib < 256 << 10, f"{words[0]}: {seconds} s, {kib} KiB"
         assert status in (0, 1)
         if words[0] == "measure" and kind not in ("empty", "parameters"):
