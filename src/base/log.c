@@ -32,6 +32,11 @@ void log_set_format(enum log_format format)
     current_format = (int)format;
 }
 
+enum log_format log_format_in_use(void)
+{
+    return (enum log_format)current_format;
+}
+
 int log_open(const char *path, struct error *err)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);

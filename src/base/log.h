@@ -19,6 +19,9 @@ int log_level_enabled(enum log_level level);
 /** log_set_format() - text for people, or one JSON object a line (time, level, message). */
 void log_set_format(enum log_format format);
 
+/** log_format_in_use() - what log_set_format() said. */
+enum log_format log_format_in_use(void);
+
 /** log_open() - append to @path from now on; created with mode 0600. Returns 0 or -errno. */
 int log_open(const char *path, struct error *err);
 

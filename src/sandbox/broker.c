@@ -1,0 +1,259 @@
+/* husk's end of the broker: what is checked before the fork, requests, and the end. */
+#include "sandbox/broker.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "husk_version.h"
+#include "sandbox/broker_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define REPLY_TIMEOUT_MS 5000
+#define STOP_TIMEOUT_MS 5000
+
+struct broker {
+    pid_t pid;
+    int pidfd;
+    int fd;
+    pthread_mutex_t lock; /* one request at a time */
+    uint32_t sequence;
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/** find_backend() - husk-backend beside this program, else where it is installed. */
+static int find_backend(char program[PATH_MAX], struct error *err)
+{
+    static const char *const places[] = {"husk-backend",
+                                         "../" HUSK_LIBEXECDIR "/husk/husk-backend"};
+    char folder[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", folder, sizeof(folder) - 1);
+    if (n < 0)
+        return error_set_errno(err, -errno, "could not find out where husk is installed");
+    folder[n] = '\0';
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[1] = '\0';
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+        int len = snprintf(program, PATH_MAX, "%s%s", folder, places[i]);
+        if (len < PATH_MAX && access(program, X_OK) == 0)
+            return 0;
+    }
+    return error_set(err, -ENOENT, "husk-backend, which serves disks, is neither in %s nor in %s%s",
+                     folder, folder, "../" HUSK_LIBEXECDIR "/husk");
+}
+
+/** check_disks() - all that can be known about them before there is a broker. */
+static int check_disks(const struct vm_config *config, struct disk_identity *identities,
+                       struct error *err)
+{
+    for (size_t i = 0; i < config->n_disks; i++) {
+        const struct disk_config *disk = &config->disks[i];
+        int ret = disk_source_check(disk, &identities[i], err);
+        if (ret < 0)
+            return ret;
+        for (size_t j = 0; j < i; j++) {
+            const struct disk_config *other = &config->disks[j];
+            if (disk_source_same(&identities[i], &identities[j]) &&
+                !(disk->readonly && other->readonly))
+                return error_set(
+                    err, -EBUSY,
+                    "--disk: %s: '%s' is the disk %s too; only readonly=on for both shares a file",
+                    disk->id, disk->path, other->id);
+        }
+    }
+    return 0;
+}
+
+static bool needs_backend(const struct vm_config *config)
+{
+    for (size_t i = 0; i < config->n_disks; i++)
+        if (!config->disks[i].vhost_user)
+            return true;
+    return false;
+}
+
+static void cleanup_broker(struct broker **broker)
+{
+    if (*broker)
+        free(*broker);
+}
+
+/** fork_broker() - @broker's process, socket and pidfd. */
+static int fork_broker(struct broker *broker, struct broker_context *context, struct error *err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_set_errno(err, -errno, "could not make the broker's socket");
+    _cleanup_close_ int ours = pair[0], theirs = pair[1];
+    pid_t self = getpid();
+    broker->pid = fork();
+    if (broker->pid < 0)
+        return error_set_errno(err, -errno, "could not fork the broker");
+    if (broker->pid == 0) {
+        context->fd = theirs;
+        broker_process(context, self);
+    }
+    broker->pidfd = pidfd_open(broker->pid, 0);
+    if (broker->pidfd < 0) {
+        int code = -errno;
+        cleanup_close(&ours); /* which ends it */
+        ours = -1;
+        waitpid(broker->pid, NULL, 0);
+        return error_set_errno(err, code, "could not watch the broker");
+    }
+    broker->fd = take_fd(&ours);
+    return 0;
+}
+
+struct broker *broker_start(const struct vm_config *config, struct error *err)
+{
+    struct broker_context context = {.config = config, .fd = -1};
+    _cleanup_free_ struct disk_identity *identities = calloc(config->n_disks, sizeof(*identities));
+    _cleanup_(cleanup_broker) struct broker *broker = calloc(1, sizeof(*broker));
+    if (!broker || !identities) {
+        error_set(err, -ENOMEM, "out of memory for the broker");
+        return NULL;
+    }
+    context.identities = identities;
+    if (check_disks(config, identities, err) < 0)
+        return NULL;
+    if (needs_backend(config) && find_backend(context.program, err) < 0)
+        return NULL;
+    if (fork_broker(broker, &context, err) < 0)
+        return NULL;
+    pthread_mutex_init(&broker->lock, NULL);
+    return take_ptr(broker);
+}
+
+/** receive() - one reply with its descriptors. Returns 0; -ETIMEDOUT; -EPIPE if the broker is gone. */
+static int receive(int fd, struct broker_reply *reply, int fds[BROKER_FDS_MAX], int timeout_ms)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(BROKER_FDS_MAX * sizeof(int))];
+    } control;
+    struct iovec iov = {.iov_base = reply, .iov_len = sizeof(*reply)};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    int ready = poll(&poll_fd, 1, timeout_ms);
+    if (ready == 0)
+        return -ETIMEDOUT;
+    ssize_t n = ready < 0 ? -1 : recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (n < 0)
+        return errno == EINTR || errno == EAGAIN ? -EAGAIN : -errno;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&msg);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+        memcpy(fds, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
+    return n == (ssize_t)sizeof(*reply) ? 0 : -EPIPE;
+}
+
+static void close_fds(int fds[BROKER_FDS_MAX])
+{
+    for (int i = 0; i < BROKER_FDS_MAX; i++) {
+        cleanup_close(&fds[i]);
+        fds[i] = -1;
+    }
+}
+
+/** ask() - send @request and take its reply; the replies of requests that were given up are dropped. */
+static int ask(struct broker *broker, struct broker_request *request, int fds[BROKER_FDS_MAX],
+               struct error *err)
+{
+    struct broker_reply reply;
+    request->sequence = ++broker->sequence;
+    if (send(broker->fd, request, sizeof(*request), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        return error_set_errno(err, -errno, "the broker process is gone");
+    int64_t deadline = now_ms() + REPLY_TIMEOUT_MS;
+    for (;;) {
+        int64_t left = deadline - now_ms();
+        int ret = receive(broker->fd, &reply, fds, (int)MAX(left, 0));
+        if (ret == 0 && reply.sequence == request->sequence)
+            break;
+        close_fds(fds);
+        if (ret == -ETIMEDOUT)
+            return error_set(err, ret, "the broker process did not answer within %d seconds",
+                             REPLY_TIMEOUT_MS / 1000);
+        if (ret < 0 && ret != -EAGAIN)
+            return error_set_errno(err, ret, "the broker process is gone");
+    }
+    if (reply.code == 0)
+        return 0;
+    error_set(err, reply.code, "%.*s", (int)sizeof(reply.message) - 1, reply.message);
+    if (reply.hint[0])
+        error_hint(err, "%.*s", (int)sizeof(reply.hint) - 1, reply.hint);
+    return reply.code;
+}
+
+int broker_connect(struct broker *broker, unsigned device, bool again, int *socket_fd, int *pidfd,
+                   struct error *err)
+{
+    struct broker_request request = {.op = BROKER_CONNECT, .device = device, .again = again};
+    int fds[BROKER_FDS_MAX] = {-1, -1};
+    pthread_mutex_lock(&broker->lock);
+    int ret = ask(broker, &request, fds, err);
+    pthread_mutex_unlock(&broker->lock);
+    if (ret == 0 && fds[0] < 0)
+        ret = error_set(err, -EPROTO, "the broker process sent no descriptor");
+    if (ret < 0) {
+        close_fds(fds);
+        return ret;
+    }
+    *socket_fd = fds[0];
+    *pidfd = fds[1];
+    return 0;
+}
+
+void broker_kill(struct broker *broker, unsigned device)
+{
+    struct broker_request request = {.op = BROKER_KILL, .device = device};
+    int fds[BROKER_FDS_MAX] = {-1, -1};
+    struct error err = ERROR_INIT;
+    pthread_mutex_lock(&broker->lock);
+    if (ask(broker, &request, fds, &err) < 0)
+        log_error("%s", err.message);
+    pthread_mutex_unlock(&broker->lock);
+    close_fds(fds);
+}
+
+void broker_stop(struct broker *broker)
+{
+    if (!broker)
+        return;
+    cleanup_close(&broker->fd);
+    struct pollfd ended = {.fd = broker->pidfd, .events = POLLIN};
+    int ready;
+    do
+        ready = poll(&ended, 1, STOP_TIMEOUT_MS);
+    while (ready < 0 && errno == EINTR);
+    if (ready == 0) {
+        log_error("the broker process did not end within %d seconds and was killed",
+                  STOP_TIMEOUT_MS / 1000);
+        pidfd_send_signal(broker->pidfd, SIGKILL, NULL, 0);
+    }
+    waitpid(broker->pid, NULL, 0);
+    cleanup_close(&broker->pidfd);
+    pthread_mutex_destroy(&broker->lock);
+    free(broker);
+}

@@ -1,0 +1,312 @@
+/*
+ * The broker's own process: one thread, waiting for requests and for the ends of back-ends. It holds its socket, one
+ * pidfd a back-end, and the log; no disk stays open in it.
+ */
+#include "sandbox/broker_internal.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A back-end whose connection was closed finishes what is under way, then ends by itself. */
+#define END_GRACE_MS 2000
+/* The same, where a request of husk's waits for it. */
+#define RESTART_GRACE_MS 500
+/* One that was killed may have to wait for the disk. */
+#define KILL_WAIT_MS 1500
+#define CONNECT_TIMEOUT_MS 2000
+
+struct backend {
+    pid_t pid; /* 0: none */
+    int pidfd;
+    bool killed; /* by the broker */
+};
+
+struct broker_state {
+    const struct broker_context *context;
+    struct backend *backends; /* one a disk */
+    unsigned n;
+};
+
+static const char *id_of(const struct broker_state *state, unsigned device)
+{
+    return state->context->config->disks[device].id;
+}
+
+/** reap() - the back-end of @device has ended. */
+static void reap(struct broker_state *state, unsigned device)
+{
+    struct backend *backend = &state->backends[device];
+    int status = 0;
+    if (waitpid(backend->pid, &status, WNOHANG) != backend->pid)
+        return;
+    int pid = (int)backend->pid;
+    if (WIFSIGNALED(status) && !backend->killed)
+        log_warn("%s: its back-end (pid %d) was ended by SIG%s", id_of(state, device), pid,
+                 sigabbrev_np(WTERMSIG(status)));
+    else if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+        log_warn("%s: its back-end (pid %d) gave up with exit status %d", id_of(state, device), pid,
+                 WEXITSTATUS(status));
+    else
+        log_debug("%s: its back-end (pid %d) has ended", id_of(state, device), pid);
+    cleanup_close(&backend->pidfd);
+    *backend = (struct backend){.pidfd = -1};
+}
+
+/** wait_for_end() - of the back-end of @device, reaped. Returns whether it came within @timeout_ms. */
+static bool wait_for_end(struct broker_state *state, unsigned device, int timeout_ms)
+{
+    struct backend *backend = &state->backends[device];
+    if (!backend->pid)
+        return true;
+    struct pollfd ended = {.fd = backend->pidfd, .events = POLLIN};
+    if (poll(&ended, 1, timeout_ms) == 1)
+        reap(state, device);
+    return backend->pid == 0;
+}
+
+static void kill_backend(struct broker_state *state, unsigned device)
+{
+    struct backend *backend = &state->backends[device];
+    if (!backend->pid)
+        return;
+    backend->killed = true;
+    pidfd_send_signal(backend->pidfd, SIGKILL, NULL, 0);
+}
+
+/** end_previous() - the back-end that @device had is gone when this returns 0. */
+static int end_previous(struct broker_state *state, unsigned device, bool again, struct error *err)
+{
+    if (wait_for_end(state, device, again ? 0 : RESTART_GRACE_MS))
+        return 0;
+    kill_backend(state, device);
+    if (wait_for_end(state, device, KILL_WAIT_MS))
+        return 0;
+    return error_set(err, -EBUSY, "the back-end before (pid %d) was killed and has not ended yet",
+                     (int)state->backends[device].pid);
+}
+
+static void __attribute__((noreturn))
+become_backend(const struct broker_state *state, unsigned device, bool again, int socket_fd,
+               int disk_fd, int status_fd, pid_t broker)
+{
+    const struct broker_context *context = state->context;
+    int ret = 0;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        ret = -errno;
+    if (getppid() != broker)
+        _exit(1);
+    if (ret == 0)
+        ret = broker_backend_exec(context->program, &context->config->disks[device], again,
+                                  socket_fd, disk_fd, status_fd);
+    if (write(status_fd, &ret, sizeof(ret)) != (ssize_t)sizeof(ret))
+        _exit(2);
+    _exit(1);
+}
+
+/** wait_for_exec() - what the new process says on its pipe, which exec closes. Returns 0 or -errno. */
+static int wait_for_exec(int status_fd)
+{
+    int code = 0;
+    ssize_t n;
+    do
+        n = read(status_fd, &code, sizeof(code));
+    while (n < 0 && errno == EINTR);
+    return n == (ssize_t)sizeof(code) && code < 0 ? code : 0;
+}
+
+/** start_backend() - of @device. Returns husk's end of the connection, or -errno. */
+static int start_backend(struct broker_state *state, unsigned device, bool again, struct error *err)
+{
+    const struct broker_context *context = state->context;
+    int ret = end_previous(state, device, again, err);
+    if (ret < 0)
+        return ret;
+    _cleanup_close_ int disk =
+        disk_source_open(&context->config->disks[device], &context->identities[device], err);
+    if (disk < 0)
+        return disk;
+    int pair[2], status[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_set_errno(err, -errno, "could not make the back-end's socket");
+    _cleanup_close_ int ours = pair[0], theirs = pair[1];
+    if (pipe2(status, O_CLOEXEC) < 0)
+        return error_set_errno(err, -errno, "could not make a pipe");
+    _cleanup_close_ int from_child = status[0], to_parent = status[1];
+
+    pid_t self = getpid();
+    pid_t pid = fork();
+    if (pid < 0)
+        return error_set_errno(err, -errno, "could not fork");
+    if (pid == 0)
+        become_backend(state, device, again, theirs, disk, to_parent, self);
+    cleanup_close(&to_parent);
+    to_parent = -1;
+    struct backend *backend = &state->backends[device];
+    ret = wait_for_exec(from_child);
+    int pidfd = ret < 0 ? -1 : pidfd_open(pid, 0);
+    if (ret < 0 || pidfd < 0) {
+        int code = ret < 0 ? ret : -errno;
+        kill(pid, SIGKILL); /* not reaped yet, so the number is still its own */
+        waitpid(pid, NULL, 0);
+        return error_set_errno(err, code, "could not start %s", context->program);
+    }
+    *backend = (struct backend){.pid = pid, .pidfd = pidfd};
+    log_info("%s: started its back-end, pid %d", id_of(state, device), (int)pid);
+    return take_fd(&ours);
+}
+
+static void send_reply(int fd, const struct broker_reply *reply, const int *fds)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(BROKER_FDS_MAX * sizeof(int))];
+    } control = {0};
+    struct iovec iov = {.iov_base = (void *)reply, .iov_len = sizeof(*reply)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (reply->n_fds) {
+        msg.msg_control = &control;
+        msg.msg_controllen = CMSG_SPACE(reply->n_fds * sizeof(int));
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(reply->n_fds * sizeof(int));
+        memcpy(CMSG_DATA(&control.header), fds, reply->n_fds * sizeof(int));
+    }
+    /* If it cannot be sent, husk is gone or has given this request up. */
+    if (sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_debug("a reply of the broker's was not taken: %s", strerror(errno));
+}
+
+/** answer() - do what @request asks for, and reply. */
+static void answer(struct broker_state *state, const struct broker_request *request)
+{
+    const struct broker_context *context = state->context;
+    struct broker_reply reply = {.sequence = request->sequence};
+    struct error err = ERROR_INIT;
+    _cleanup_close_ int connection = -1;
+    int fds[BROKER_FDS_MAX] = {-1, -1};
+    if (request->device >= state->n) {
+        error_set(&err, -ENODEV, "there is no device %u", request->device);
+    } else if (request->op == BROKER_KILL) {
+        kill_backend(state, request->device);
+    } else if (request->op == BROKER_CONNECT) {
+        const struct disk_config *disk = &context->config->disks[request->device];
+        connection = disk->vhost_user
+                         ? disk_source_connect(disk, CONNECT_TIMEOUT_MS, &err)
+                         : start_backend(state, request->device, request->again != 0, &err);
+    } else {
+        error_set(&err, -EINVAL, "there is no request %u", request->op);
+    }
+    if (connection >= 0) {
+        fds[reply.n_fds++] = connection;
+        if (state->backends[request->device].pid)
+            fds[reply.n_fds++] = state->backends[request->device].pidfd;
+    }
+    reply.code = err.code;
+    memcpy(reply.message, err.message, sizeof(reply.message));
+    memcpy(reply.hint, err.hint, sizeof(reply.hint));
+    send_reply(context->fd, &reply, fds);
+}
+
+/** serve() - until husk closes its end of the socket. */
+static void serve(struct broker_state *state, struct pollfd *polls)
+{
+    for (;;) {
+        polls[0] = (struct pollfd){.fd = state->context->fd, .events = POLLIN};
+        for (unsigned i = 0; i < state->n; i++)
+            polls[1 + i] = (struct pollfd){.fd = state->backends[i].pidfd, .events = POLLIN};
+        if (poll(polls, 1 + state->n, -1) < 0)
+            continue;
+        for (unsigned i = 0; i < state->n; i++)
+            if (polls[1 + i].revents)
+                reap(state, i);
+        if (!polls[0].revents)
+            continue;
+        struct broker_request request;
+        ssize_t n = recv(state->context->fd, &request, sizeof(request), MSG_DONTWAIT);
+        if (n == (ssize_t)sizeof(request))
+            answer(state, &request);
+        else if (n >= 0 || (errno != EAGAIN && errno != EINTR))
+            return;
+    }
+}
+
+static void end_all(struct broker_state *state)
+{
+    struct timespec start, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    for (unsigned i = 0; i < state->n; i++) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        int64_t passed =
+            (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
+        wait_for_end(state, i, (int)MAX(END_GRACE_MS - passed, 0));
+    }
+    for (unsigned i = 0; i < state->n; i++)
+        kill_backend(state, i);
+    for (unsigned i = 0; i < state->n; i++)
+        if (!wait_for_end(state, i, KILL_WAIT_MS))
+            log_warn("%s: its back-end was killed and has not ended yet", id_of(state, i));
+}
+
+/** detach() - from the terminal, from husk's descriptors, and from whatever would end the broker before husk. */
+static int detach(const struct broker_context *context, pid_t parent)
+{
+    static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+    for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
+        signal(ignored[i], SIG_IGN);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        return -errno;
+    if (getppid() != parent)
+        _exit(1);
+    setsid();
+    prctl(PR_SET_NAME, "husk-broker");
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+        return -errno;
+    /* The log may be standard error or any number above; all else goes. */
+    int low = MIN(log_fd(), context->fd), high = MAX(log_fd(), context->fd);
+    unsigned first = STDERR_FILENO + 1;
+    if (low >= (int)first) {
+        if (low > (int)first)
+            close_range(first, (unsigned)low - 1, 0);
+        first = (unsigned)low + 1;
+    }
+    if (high > (int)first)
+        close_range(first, (unsigned)high - 1, 0);
+    close_range((unsigned)high + 1, ~0u, 0);
+    return 0;
+}
+
+void broker_process(const struct broker_context *context, int parent)
+{
+    unsigned n = (unsigned)context->config->n_disks;
+    struct broker_state state = {
+        .context = context,
+        .n = n,
+        .backends = calloc(n, sizeof(*state.backends)),
+    };
+    struct pollfd *polls = calloc(1 + n, sizeof(*polls));
+    int ret = state.backends && polls ? detach(context, parent) : -ENOMEM;
+    if (ret < 0) {
+        log_error("the broker could not start: %s", strerror(-ret));
+        _exit(1);
+    }
+    for (unsigned i = 0; i < n; i++)
+        state.backends[i].pidfd = -1;
+    serve(&state, polls);
+    end_all(&state);
+    _exit(0);
+}

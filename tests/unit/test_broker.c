@@ -1,0 +1,503 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "config/options.h"
+#include "sandbox/broker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WAIT_MS 10000
+
+/* A folder of its own for each test, with a disk image in it. */
+struct fixture {
+    char folder[64];
+    char image[96], other[96], socket[96];
+    struct vm_config config;
+};
+
+static void write_file(const char *path, const char *text)
+{
+    _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    assert_non_null(f);
+    strcpy(f->folder, "/tmp/husk-broker-XXXXXX");
+    assert_non_null(mkdtemp(f->folder));
+    snprintf(f->image, sizeof(f->image), "%s/a.img", f->folder);
+    snprintf(f->other, sizeof(f->other), "%s/b.img", f->folder);
+    snprintf(f->socket, sizeof(f->socket), "%s/s", f->folder);
+    write_file(f->image, "0123456789abcdef");
+    write_file(f->other, "other");
+    config_init_defaults(&f->config);
+    log_set_level(LOG_ERROR);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    unlink(f->image);
+    unlink(f->other);
+    unlink(f->socket);
+    rmdir(f->folder);
+    config_release(&f->config);
+    free(f);
+    return 0;
+}
+
+/** configure() - "--disk @first", "--disk @second" if it is not NULL. */
+static void configure(struct fixture *f, const char *first, const char *second)
+{
+    const char *argv[] = {"--kernel", "k", "--disk", first, second};
+    struct config_request request;
+    struct error err = ERROR_INIT;
+    config_release(&f->config);
+    assert_int_equal(config_parse_args(&f->config, second ? 5 : 4, (char **)argv, &request, &err),
+                     0);
+    config_request_release(&request);
+    assert_int_equal(config_validate(&f->config, &err), 0);
+}
+
+static void configure_image(struct fixture *f, const char *more)
+{
+    char text[256];
+    snprintf(text, sizeof(text), "path=%s%s", f->image, more);
+    configure(f, text, NULL);
+}
+
+static struct broker *start(struct fixture *f)
+{
+    struct error err = ERROR_INIT;
+    struct broker *broker = broker_start(&f->config, &err);
+    if (!broker)
+        fail_msg("%s", err.message);
+    return broker;
+}
+
+struct link {
+    int fd, pidfd;
+};
+
+static struct link link_to(struct broker *broker, unsigned device, bool again)
+{
+    struct link link = {-1, -1};
+    struct error err = ERROR_INIT;
+    if (broker_connect(broker, device, again, &link.fd, &link.pidfd, &err) < 0)
+        fail_msg("%s", err.message);
+    return link;
+}
+
+static void unlink_from(struct link *link)
+{
+    cleanup_close(&link->fd);
+    cleanup_close(&link->pidfd);
+}
+
+/** read_line() - up to the line break, which is left out. */
+static void read_line(int fd, char *text, size_t size)
+{
+    size_t len = 0;
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    while (len + 1 < size && poll(&ready, 1, WAIT_MS) == 1 && read(fd, text + len, 1) == 1 &&
+           text[len] != '\n')
+        len++;
+    text[len] = '\0';
+}
+
+static void skip_line(int fd)
+{
+    char text[2048];
+    read_line(fd, text, sizeof(text));
+    assert_non_null(strstr(text, "fds"));
+}
+
+/** ask() - one command of the stand-in's, done when this returns. */
+static void ask(int fd, char command)
+{
+    char answer = 0;
+    assert_int_equal(write(fd, &command, 1), 1);
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&ready, 1, WAIT_MS), 1);
+    assert_int_equal(read(fd, &answer, 1), 1);
+    assert_int_equal(answer, command);
+}
+
+static void assert_ends(int pidfd)
+{
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    assert_int_equal(poll(&ended, 1, WAIT_MS), 1);
+}
+
+/** pid_field() - field @name, a process id, of /proc/<pid>/status. */
+static int pid_field(int pid, const char *name)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof(path), "/proc/%d/status", pid);
+    _cleanup_fclose_ FILE *in = fopen(path, "re");
+    assert_non_null(in);
+    while (fgets(line, sizeof(line), in))
+        if (strncmp(line, name, strlen(name)) == 0)
+            return atoi(line + strlen(name) + 1);
+    fail_msg("%s has no %s", path, name);
+    return -1;
+}
+
+/** pid_of() - the process of @pidfd, from its fdinfo. */
+static int pid_of(int pidfd)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+    _cleanup_fclose_ FILE *in = fopen(path, "re");
+    assert_non_null(in);
+    while (fgets(line, sizeof(line), in))
+        if (strncmp(line, "Pid:", 4) == 0)
+            return atoi(line + 4);
+    fail_msg("%s has no Pid", path);
+    return -1;
+}
+
+static int broker_pid_of(const struct link *link)
+{
+    return pid_field(pid_of(link->pidfd), "PPid:");
+}
+
+static void assert_refused(struct fixture *f, int code, const char *message, const char *hint)
+{
+    struct error err = ERROR_INIT;
+    assert_null(broker_start(&f->config, &err));
+    if (!strstr(err.message, message) || !strstr(err.hint, hint))
+        fail_msg("'%s' (%s) is not '%s' (%s)", err.message, err.hint, message, hint);
+    assert_int_equal(err.code, code);
+}
+
+static void a_back_end_gets_its_words_and_five_descriptors(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, ",num_queues=2,queue_size=64,serial=S1,id=root,direct=off,readonly=on,"
+                       "lock_granularity=full,bw_size=1M,bw_refill_time=100,ops_size=7,"
+                       "ops_one_time_burst=8,ops_refill_time=9");
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    char text[2048];
+    read_line(link.fd, text, sizeof(text));
+    assert_string_equal(text,
+                        "blk --fd 3 --file-fd 4 --name root --num-queues 2 --queue-size 64 "
+                        "--lock full --readonly --serial S1 --bw-size 1048576 --bw-refill-time 100 "
+                        "--ops-size 7 --ops-one-time-burst 8 --ops-refill-time 9 fds 0 1 2 3 4");
+    unlink_from(&link);
+    broker_stop(broker);
+}
+
+static void a_back_end_writes_to_the_file_that_was_named(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, "");
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    skip_line(link.fd);
+    ask(link.fd, 'w');
+    unlink_from(&link);
+    broker_stop(broker);
+    char text[17] = "";
+    _cleanup_close_ int fd = open(f->image, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(read(fd, text, 16), 16);
+    assert_string_equal(text, "written789abcdef");
+}
+
+static void a_back_end_that_died_is_started_again_and_waits_for_the_lock(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, "");
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    int first = pid_of(link.pidfd);
+    skip_line(link.fd);
+    assert_int_equal(write(link.fd, "x", 1), 1);
+    assert_ends(link.pidfd);
+    unlink_from(&link);
+    link = link_to(broker, 0, true);
+    char text[2048];
+    read_line(link.fd, text, sizeof(text));
+    assert_non_null(strstr(text, " --lock-wait "));
+    assert_int_not_equal(pid_of(link.pidfd), first);
+    unlink_from(&link);
+    broker_stop(broker);
+}
+
+static void a_stopped_back_end_can_be_killed(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, "");
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    skip_line(link.fd);
+    assert_int_equal(pidfd_send_signal(link.pidfd, SIGSTOP, NULL, 0), 0);
+    broker_kill(broker, 0);
+    assert_ends(link.pidfd);
+    unlink_from(&link);
+    broker_stop(broker);
+}
+
+static void the_one_before_has_ended_when_the_next_is_started(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, "");
+    struct broker *broker = start(f);
+    struct link first = link_to(broker, 0, false);
+    skip_line(first.fd);
+    assert_int_equal(write(first.fd, "s", 1), 1); /* it ends by no means but being killed */
+    struct link second = link_to(broker, 0, false);
+    struct pollfd ended = {.fd = first.pidfd, .events = POLLIN};
+    assert_int_equal(poll(&ended, 1, 0), 1);
+    skip_line(second.fd);
+    ask(second.fd, 'w');
+    unlink_from(&first);
+    unlink_from(&second);
+    broker_stop(broker);
+}
+
+static void a_file_that_took_the_place_of_the_disk_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, "");
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    struct error err = ERROR_INIT;
+    assert_int_equal(rename(f->other, f->image), 0);
+    unlink_from(&link);
+    assert_int_equal(broker_connect(broker, 0, true, &link.fd, &link.pidfd, &err), -ESTALE);
+    assert_non_null(strstr(err.message, "is another file than when husk started"));
+    assert_int_equal(broker_connect(broker, 7, false, &link.fd, &link.pidfd, &err), -ENODEV);
+    broker_stop(broker);
+}
+
+static void a_disk_that_somebody_else_locks_is_refused_with_his_name(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, "");
+    _cleanup_close_ int fd = open(f->image, O_RDWR | O_CLOEXEC);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    char text[256];
+    snprintf(text, sizeof(text),
+             "--disk: _disk0: '%s' is in use by test-broker (pid %d): it is locked against other "
+             "users",
+             f->image, (int)getpid());
+    assert_refused(f, -EBUSY, text, "");
+    /* A reader's lock keeps writers away, and no other reader. */
+    lock.l_type = F_RDLCK;
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    assert_refused(f, -EBUSY, "is locked against writers", "readonly=on");
+    configure_image(f, ",readonly=on");
+    broker_stop(start(f));
+}
+
+static void what_cannot_be_a_disk_is_refused_with_a_sentence(void **state)
+{
+    struct fixture *f = *state;
+    configure(f, "path=/nonexistent/disk", NULL);
+    assert_refused(f, -ENOENT,
+                   "--disk: _disk0: could not open '/nonexistent/disk' for reading and writing: No "
+                   "such file",
+                   "truncate");
+    configure(f, "path=/tmp,id=d", NULL);
+    assert_refused(f, -EISDIR, "--disk: d: '/tmp' is a directory, not an image", "");
+    configure(f, "path=/tmp,readonly=on", NULL);
+    assert_refused(f, -EISDIR, "'/tmp' is a directory, not an image", "");
+    configure(f, "path=/dev/null", NULL);
+    assert_refused(f, -EINVAL, "'/dev/null' is a character device, not an image", "");
+    assert_int_equal(mkfifo(f->socket, 0600), 0);
+    char text[256];
+    snprintf(text, sizeof(text), "path=%s", f->socket);
+    configure(f, text, NULL);
+    assert_refused(f, -EINVAL, "is a pipe, not an image", "");
+    configure(f, "vhost_user=on,socket=/nonexistent/s", NULL);
+    assert_refused(f, -ENOENT, "could not find the socket '/nonexistent/s'", "before husk");
+    configure(f, "vhost_user=on,socket=/dev/null", NULL);
+    assert_refused(f, -ENOTSOCK, "'/dev/null' is not a socket", "");
+}
+
+static void one_file_is_two_disks_only_if_both_are_read(void **state)
+{
+    struct fixture *f = *state;
+    char writer[256], reader[256];
+    snprintf(writer, sizeof(writer), "path=%s,id=w", f->image);
+    snprintf(reader, sizeof(reader), "path=%s,readonly=on", f->image);
+    configure(f, writer, reader);
+    assert_refused(f, -EBUSY, "is the disk w too", "");
+    configure(f, reader, reader);
+    broker_stop(start(f));
+}
+
+static void a_socket_of_somebody_elses_is_connected_to(void **state)
+{
+    struct fixture *f = *state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, f->socket);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    char text[256];
+    snprintf(text, sizeof(text), "vhost_user=on,socket=%s", f->socket);
+    configure(f, text, NULL);
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    assert_int_equal(link.pidfd, -1);
+    _cleanup_close_ int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_int_equal(write(peer, "hello", 5), 5);
+    assert_int_equal(read(link.fd, text, sizeof(text)), 5);
+    broker_kill(broker, 0); /* not husk's: nothing happens to it */
+    assert_int_equal(write(link.fd, "x", 1), 1);
+    unlink_from(&link);
+
+    close(listener);
+    struct error err = ERROR_INIT;
+    assert_int_equal(broker_connect(broker, 0, true, &link.fd, &link.pidfd, &err), -ECONNREFUSED);
+    assert_non_null(strstr(err.message, "could not connect to"));
+    broker_stop(broker);
+}
+
+static void the_terminals_signals_end_neither_broker_nor_back_end(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, "");
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    skip_line(link.fd);
+    int broker_pid = broker_pid_of(&link);
+    assert_int_equal(getsid(broker_pid), broker_pid);
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        assert_int_equal(kill(broker_pid, signals[i]), 0);
+        assert_int_equal(pidfd_send_signal(link.pidfd, signals[i], NULL, 0), 0);
+        ask(link.fd, 'w');
+    }
+    struct link second = link_to(broker, 0, true);
+    unlink_from(&link);
+    unlink_from(&second);
+    broker_stop(broker);
+}
+
+static void husk_killed_leaves_no_broker_and_no_back_end(void **state)
+{
+    struct fixture *f = *state;
+    char second[256];
+    snprintf(second, sizeof(second), "path=%s", f->other);
+    char first[256];
+    snprintf(first, sizeof(first), "path=%s", f->image);
+    configure(f, first, second);
+    int pipe_fds[2];
+    assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+    pid_t husk = fork();
+    if (husk == 0) {
+        struct error err = ERROR_INIT;
+        struct broker *broker = broker_start(&f->config, &err);
+        int pids[3] = {0}, fd, pidfd;
+        for (unsigned i = 0; broker && i < 2; i++) {
+            if (broker_connect(broker, i, false, &fd, &pidfd, &err) < 0)
+                _exit(1);
+            char text[2048];
+            read_line(fd, text, sizeof(text));
+            pids[i] = pid_of(pidfd);
+            if (i == 1 && pidfd_send_signal(pidfd, SIGSTOP, NULL, 0) < 0)
+                _exit(1);
+        }
+        pids[2] = pid_field(pids[0], "PPid:");
+        if (write(pipe_fds[1], pids, sizeof(pids)) != (ssize_t)sizeof(pids))
+            _exit(1);
+        for (;;)
+            pause();
+    }
+    close(pipe_fds[1]);
+    int pids[3] = {0}, pidfds[3];
+    assert_int_equal(read(pipe_fds[0], pids, sizeof(pids)), sizeof(pids));
+    close(pipe_fds[0]);
+    for (int i = 0; i < 3; i++) {
+        pidfds[i] = pidfd_open(pids[i], 0);
+        assert_true(pidfds[i] >= 0);
+    }
+    assert_int_equal(kill(husk, SIGKILL), 0);
+    assert_int_equal(waitpid(husk, NULL, 0), husk);
+    for (int i = 0; i < 3; i++) {
+        assert_ends(pidfds[i]);
+        close(pidfds[i]);
+    }
+}
+
+static void a_dead_broker_is_told_of_and_its_back_ends_die_too(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, "");
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false), none;
+    skip_line(link.fd);
+    assert_int_equal(kill(broker_pid_of(&link), SIGKILL), 0);
+    assert_ends(link.pidfd);
+    struct error err = ERROR_INIT;
+    assert_true(broker_connect(broker, 0, true, &none.fd, &none.pidfd, &err) < 0);
+    assert_non_null(strstr(err.message, "the broker process is gone"));
+    unlink_from(&link);
+    broker_stop(broker);
+}
+
+static void stopping_waits_until_the_back_ends_are_gone(void **state)
+{
+    struct fixture *f = *state;
+    configure_image(f, "");
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    skip_line(link.fd);
+    assert_int_equal(write(link.fd, "s", 1), 1);
+    broker_stop(broker);
+    struct pollfd ended = {.fd = link.pidfd, .events = POLLIN};
+    assert_int_equal(poll(&ended, 1, 0), 1);
+    unlink_from(&link);
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no child is left unreaped */
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_back_end_gets_its_words_and_five_descriptors),
+        TEST(a_back_end_writes_to_the_file_that_was_named),
+        TEST(a_back_end_that_died_is_started_again_and_waits_for_the_lock),
+        TEST(a_stopped_back_end_can_be_killed),
+        TEST(the_one_before_has_ended_when_the_next_is_started),
+        TEST(a_file_that_took_the_place_of_the_disk_is_refused),
+        TEST(a_disk_that_somebody_else_locks_is_refused_with_his_name),
+        TEST(what_cannot_be_a_disk_is_refused_with_a_sentence),
+        TEST(one_file_is_two_disks_only_if_both_are_read),
+        TEST(a_socket_of_somebody_elses_is_connected_to),
+        TEST(the_terminals_signals_end_neither_broker_nor_back_end),
+        TEST(husk_killed_leaves_no_broker_and_no_back_end),
+        TEST(a_dead_broker_is_told_of_and_its_back_ends_die_too),
+        TEST(stopping_waits_until_the_back_ends_are_gone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
