@@ -1,0 +1,19 @@
+/* The body of a block queue's thread. */
+#ifndef HUSK_BACKENDS_BLK_QUEUE_H
+#define HUSK_BACKENDS_BLK_QUEUE_H
+
+#include "backends/blk_disk.h"
+#include "backends/blk_limit.h"
+#include "backends/server.h"
+
+struct blk_device {
+    struct blk_disk disk;
+    struct blk_limit limit;
+    unsigned n_queues, queue_size;
+    unsigned poll_us; /* how long a queue may watch its ring before it sleeps; 0: not at all */
+};
+
+/** blk_queue_run() - serve @queue until it is to stop or the driver broke it; nothing is under way on return. */
+void blk_queue_run(struct blk_device *device, struct vu_queue *queue);
+
+#endif
