@@ -29,7 +29,8 @@ struct vu_server; /* one connection */
 struct vu_backend_ops {
     /**
      * prepare() - called once for each connection, before its first queue starts and before the in-flight region is
-     * read: take locks. May wait. Returns 0 or -errno; the connection ends if it fails.
+     * read: take locks. May wait. Returns 0 or -errno: then the front-end's request fails, and it is called again
+     * with the next one.
      */
     int (*prepare)(void *device, struct error *err);
     /**
@@ -125,5 +126,12 @@ void vu_queue_notify(struct vu_queue *queue);
  * @want is true.
  */
 bool vu_queue_want_kicks(struct vu_queue *queue, bool want);
+
+/**
+ * vu_queue_config_changed() - tell the front-end that the device's configuration is another now.
+ *
+ * Return: 0; -ENOTCONN if it gave no channel for that (BACKEND_REQ); -ETIMEDOUT if it reads nothing from it.
+ */
+int vu_queue_config_changed(const struct vu_queue *queue, struct error *err);
 
 #endif

@@ -1,0 +1,231 @@
+/* husk-backend: one virtio device in a process of its own, served to any vhost-user front-end. */
+#include "backends/blk.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/units.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+enum { STATUS_ENDED = 0, STATUS_ERROR = 1, STATUS_USAGE = 2 };
+
+/* Ended by NULL. */
+static const struct backend_kind *const kinds[] = {
+    &blk_kind,
+    NULL,
+};
+
+enum { OPTION_SOCKET = 1, OPTION_FD, OPTION_NAME, OPTION_LOG_FORMAT, OPTION_HELP };
+
+static const struct option common_options[] = {
+    {"socket", required_argument, NULL, OPTION_SOCKET},
+    {"fd", required_argument, NULL, OPTION_FD},
+    {"name", required_argument, NULL, OPTION_NAME},
+    {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
+    {"help", no_argument, NULL, OPTION_HELP},
+};
+
+#define OPTIONS_MAX 64
+
+struct settings {
+    const char *socket, *name;
+    int fd; /* -1 without --fd */
+    unsigned verbosity;
+    bool help;
+};
+
+static void print_overview(void)
+{
+    puts("usage: husk backend KIND (--socket PATH | --fd N) [OPTION]...\n"
+         "\n"
+         "Serves a virtio device to a vhost-user front-end: husk or any other VMM.\n"
+         "\n"
+         "Kinds:");
+    for (size_t i = 0; kinds[i]; i++)
+        printf("  %-7s %s\n", kinds[i]->name, kinds[i]->summary);
+    puts("\n`husk backend KIND --help` lists the options of one.");
+}
+
+static void print_help(const struct backend_kind *kind)
+{
+    printf(
+        "usage: husk backend %s (--socket PATH | --fd N) [OPTION]...\n"
+        "\n"
+        "%s.\n"
+        "\n"
+        "  --socket PATH        listen there and serve one front-end after another until SIGTERM\n"
+        "  --fd N               serve the front-end connected to descriptor N, and end with it\n"
+        "  --name NAME          what messages call this device (%s)\n"
+        "  -v                   say more; twice: every request of the front-end\n"
+        "  --log-format FORMAT  text or json (text)\n"
+        "\n"
+        "%s",
+        kind->name, kind->summary, kind->name, kind->help);
+}
+
+static const struct backend_kind *find_kind(const char *name)
+{
+    for (size_t i = 0; kinds[i]; i++)
+        if (strcmp(kinds[i]->name, name) == 0)
+            return kinds[i];
+    return NULL;
+}
+
+static int set_common(struct settings *settings, int option, const char *value, struct error *err)
+{
+    uint64_t number;
+    switch (option) {
+    case OPTION_SOCKET:
+        settings->socket = value;
+        return 0;
+    case OPTION_FD:
+        if (units_parse_size(value, &number) < 0 || number > INT32_MAX)
+            return error_set(err, -EINVAL, "--fd %s: not a descriptor", value);
+        settings->fd = (int)number;
+        return 0;
+    case OPTION_NAME:
+        settings->name = value;
+        return 0;
+    case OPTION_LOG_FORMAT:
+        if (strcmp(value, "text") != 0 && strcmp(value, "json") != 0)
+            return error_set(err, -EINVAL, "--log-format %s: text or json", value);
+        log_set_format(strcmp(value, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+        return 0;
+    case OPTION_HELP:
+        settings->help = true;
+        return 0;
+    default: /* -v */
+        settings->verbosity++;
+        log_set_level(settings->verbosity == 1 ? LOG_INFO : LOG_DEBUG);
+        return 0;
+    }
+}
+
+/** parse() - @argv from the kind's name on. Returns 0 or -EINVAL with @err filled. */
+static int parse(const struct backend_kind *kind, void *state, int argc, char **argv,
+                 struct settings *settings, struct error *err)
+{
+    struct option all[OPTIONS_MAX] = {0};
+    size_t n = ARRAY_SIZE(common_options);
+    memcpy(all, common_options, sizeof(common_options));
+    for (const struct option *of = kind->options; of->name && n < OPTIONS_MAX - 1; of++)
+        all[n++] = *of;
+    int option;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":v", all, NULL)) != -1) {
+        if (option == '?' || option == ':')
+            return error_set(err, -EINVAL, "%s: %s", argv[optind - 1],
+                             option == ':' ? "it wants a value" : "there is no such option");
+        int ret = option >= BACKEND_OPTION_FIRST ? kind->set(state, option, optarg, err)
+                                                 : set_common(settings, option, optarg, err);
+        if (ret < 0)
+            return ret;
+    }
+    if (settings->help)
+        return 0;
+    if (optind < argc)
+        return error_set(err, -EINVAL, "'%s' is no option", argv[optind]);
+    if (!settings->socket == (settings->fd < 0))
+        return error_set(err, -EINVAL, "either --socket or --fd must be given");
+    return 0;
+}
+
+/** on_bus_error() - guest memory went away under us: the one fault that a front-end can cause. */
+static void on_bus_error(int signal)
+{
+    static const char text[] =
+        "husk-backend: memory shared with the front-end was cut off (SIGBUS)\n";
+    (void)signal;
+    (void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+    _exit(STATUS_ERROR);
+}
+
+/**
+ * take_signals() - the descriptor that SIGTERM and SIGINT make readable. Whoever started us with one of them blocked
+ * or ignored does not want us to hear it: Ctrl-C belongs to the VMM.
+ */
+static int take_signals(struct error *err)
+{
+    static const int ending[] = {SIGTERM, SIGINT};
+    sigset_t ours, blocked;
+    sigemptyset(&ours);
+    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+    for (size_t i = 0; i < ARRAY_SIZE(ending); i++) {
+        struct sigaction action;
+        if (sigaction(ending[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN &&
+            !sigismember(&blocked, ending[i]))
+            sigaddset(&ours, ending[i]);
+    }
+    pthread_sigmask(SIG_BLOCK, &ours, NULL);
+    const struct sigaction bus = {.sa_handler = on_bus_error};
+    sigaction(SIGBUS, &bus, NULL);
+    /* An event of the front-end's may be a pipe that nobody reads. */
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &ignore, NULL);
+    int fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? error_set_errno(err, -errno, "no descriptor for signals") : fd;
+}
+
+static int serve(const struct backend_kind *kind, void *state, const struct settings *settings,
+                 struct error *err)
+{
+    const char *name = settings->name ? settings->name : kind->name;
+    _cleanup_close_ int stop_fd = take_signals(err);
+    if (stop_fd < 0)
+        return STATUS_ERROR;
+    struct vu_backend backend = {0};
+    int ret = kind->open(state, &backend, err);
+    if (ret < 0)
+        return ret == -EINVAL ? STATUS_USAGE : STATUS_ERROR;
+    backend.name = name;
+    ret = settings->socket ? vu_serve_path(&backend, settings->socket, stop_fd, err)
+                           : vu_serve(&backend, settings->fd, stop_fd, err);
+    return ret < 0 ? STATUS_ERROR : STATUS_ENDED;
+}
+
+/** run() - returns the exit status; @err is filled if that is not STATUS_ENDED. */
+static int run(const struct backend_kind *kind, void *state, int argc, char **argv,
+               struct settings *settings, struct error *err)
+{
+    if (parse(kind, state, argc, argv, settings, err) < 0)
+        return STATUS_USAGE;
+    if (settings->help) {
+        print_help(kind);
+        return STATUS_ENDED;
+    }
+    return serve(kind, state, settings, err);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_overview();
+        return argc < 2 ? STATUS_USAGE : STATUS_ENDED;
+    }
+    const struct backend_kind *kind = find_kind(argv[1]);
+    if (!kind) {
+        log_error("there is no kind of back-end '%s'; `husk backend --help` lists them", argv[1]);
+        return STATUS_USAGE;
+    }
+    struct settings settings = {.fd = -1};
+    struct error err = ERROR_INIT;
+    void *state = kind->create();
+    int status = STATUS_ERROR;
+    if (state) {
+        status = run(kind, state, argc - 1, argv + 1, &settings, &err);
+        kind->destroy(state);
+    } else {
+        error_set(&err, -ENOMEM, "out of memory");
+    }
+    if (status != STATUS_ENDED) {
+        log_error("%s: %s", settings.name ? settings.name : kind->name, err.message);
+        if (err.hint[0])
+            log_error("%s", err.hint);
+    }
+    return status;
+}
