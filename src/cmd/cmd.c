@@ -15,6 +15,7 @@ const struct cmd cmd_table[] = {
     {"sim", cmd_sim, "run any VMM against a simulated SEV-SNP host; `husk sim --help`"},
     {"measure", cmd_measure, "the launch digest of an SEV-SNP guest, before it is started"},
     {"igvm", cmd_igvm, "make, show and change IGVM files; `husk igvm --help`"},
+    {"backend", cmd_backend, "serve a device to any VMM (vhost-user); `husk backend --help`"},
     {"help", cmd_help, "this overview; `husk help run` lists the options of run"},
     {"version", cmd_version, "the version of husk"},
 };

@@ -28,6 +28,9 @@ int cmd_measure(int argc, char **argv);
 /** cmd_igvm() - "husk igvm": make, show and change IGVM files. */
 int cmd_igvm(int argc, char **argv);
 
+/** cmd_backend() - "husk backend": serve a device from a process of its own. Does not return if that can be started. */
+int cmd_backend(int argc, char **argv);
+
 /** cmd_help() - "husk help": the overview, or what is known about one subcommand. */
 int cmd_help(int argc, char **argv);
 

@@ -37,8 +37,7 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/** find_backend() - husk-backend beside this program, else where it is installed. */
-static int find_backend(char program[PATH_MAX], struct error *err)
+int broker_find_backend(char *program, struct error *err)
 {
     static const char *const places[] = {"husk-backend",
                                          "../" HUSK_LIBEXECDIR "/husk/husk-backend"};
@@ -134,7 +133,7 @@ struct broker *broker_start(const struct vm_config *config, struct error *err)
     context.identities = identities;
     if (check_disks(config, identities, err) < 0)
         return NULL;
-    if (needs_backend(config) && find_backend(context.program, err) < 0)
+    if (needs_backend(config) && broker_find_backend(context.program, err) < 0)
         return NULL;
     if (fork_broker(broker, &context, err) < 0)
         return NULL;

@@ -53,4 +53,12 @@ void broker_kill(struct broker *broker, unsigned device);
  */
 void broker_stop(struct broker *broker);
 
+/**
+ * broker_find_backend() - husk-backend: beside this program, else where it is installed.
+ * @program: receives its path; PATH_MAX bytes.
+ *
+ * Return: 0, -ENOENT if it is in neither place, or another -errno.
+ */
+int broker_find_backend(char *program, struct error *err);
+
 #endif
