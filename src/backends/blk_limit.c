@@ -61,7 +61,7 @@ static uint64_t bucket_wait(struct blk_bucket *bucket, uint64_t tokens, uint64_t
         return 0;
     uint64_t missing = bucket->debt + (needed - MIN(needed, bucket->level));
     uint64_t wait = scale(missing, refill_ns(bucket), size, true);
-    uint64_t elapsed = now_ns - bucket->last_ns;
+    uint64_t elapsed = now_ns > bucket->last_ns ? now_ns - bucket->last_ns : 0;
     return wait > elapsed ? wait - elapsed : 1;
 }
 
