@@ -25,6 +25,7 @@
     X(EVP_DigestFinal_ex)              \
     X(EVP_DigestSignInit)              \
     X(EVP_DigestSign)                  \
+    X(EVP_PKEY_CTX_set_params)         \
     X(EVP_PKEY_free)                   \
     X(EVP_PKEY_get_group_name)         \
     X(EVP_PKEY_get_octet_string_param) \
@@ -294,8 +295,17 @@ int crypto_sign(const struct crypto_key *key, const void *data, size_t len, uint
     uint8_t der[128];
     size_t der_len = sizeof(der);
     EVP_MD_CTX *ctx = lib.EVP_MD_CTX_new();
+    EVP_PKEY_CTX *pctx = NULL; /* owned by ctx */
+    /* The nonce from key and message (RFC 6979), so that the same is signed alike: OpenSSL 3.2, ignored before. */
+    unsigned deterministic = 1;
+    const OSSL_PARAM nonce[] = {{.key = "nonce-type",
+                                 .data_type = OSSL_PARAM_UNSIGNED_INTEGER,
+                                 .data = &deterministic,
+                                 .data_size = sizeof(deterministic)},
+                                {0}};
     bool done = ctx &&
-                lib.EVP_DigestSignInit(ctx, NULL, lib.md[CRYPTO_SHA384], NULL, key->pkey) == 1 &&
+                lib.EVP_DigestSignInit(ctx, &pctx, lib.md[CRYPTO_SHA384], NULL, key->pkey) == 1 &&
+                lib.EVP_PKEY_CTX_set_params(pctx, nonce) == 1 &&
                 lib.EVP_DigestSign(ctx, der, &der_len, data, len) == 1;
     lib.EVP_MD_CTX_free(ctx);
     const uint8_t *p = der + 2, *end = der + der_len;
