@@ -202,23 +202,18 @@ static int print_result(const struct measure_words *w, const struct measure_inpu
 {
     char text[HEX_384_TEXT];
     hex_text(digest, (size_t)len, text);
-    int written;
-    if (w->json) {
-        _cleanup_buf_ struct buf out = BUF_INIT;
-        buf_printf(&out,
-                   "{\n  \"launch_digest\": \"%s\",\n  \"platform\": \"%s\",\n"
-                   "  \"vmm\": \"%s\",\n  \"vcpus\": %" PRIu32 ",\n  \"policy\": %" PRIu64 ",\n"
-                   "  \"vmsa_features\": %" PRIu64 ",\n",
-                   text, platform_word(plan->platform), launch_vmm_name(in->launch.vmm),
-                   in->launch.vcpus, plan->policy, plan->vmsa_features);
-        steps_to_json(steps, &out);
-        if (buf_failed(&out))
-            return error_set(err, -ENOMEM, "out of memory for the steps");
-        written = (int)fwrite(out.data, 1, out.len, stdout) == (int)out.len ? 0 : EOF;
+    if (!w->json) {
+        puts(text);
     } else {
-        written = puts(text);
+        printf("{\n  \"launch_digest\": \"%s\",\n  \"platform\": \"%s\",\n"
+               "  \"vmm\": \"%s\",\n  \"vcpus\": %" PRIu32 ",\n  \"policy\": %" PRIu64 ",\n"
+               "  \"vmsa_features\": %" PRIu64 ",\n",
+               text, platform_word(plan->platform), launch_vmm_name(in->launch.vmm),
+               in->launch.vcpus, plan->policy, plan->vmsa_features);
+        if (steps_to_json(steps, stdout) < 0)
+            return error_set(err, -ENOMEM, "out of memory for the steps");
     }
-    return written == EOF || fflush(stdout) ? error_set(err, -EIO, "could not write the digest")
+    return fflush(stdout) || ferror(stdout) ? error_set(err, -EIO, "could not write the digest")
                                             : 0;
 }
 

@@ -58,23 +58,33 @@ void steps_add(const struct digest_step *step, void *opaque)
     buf_append(&steps->records, &record, sizeof(record));
 }
 
-void steps_to_json(const struct steps *steps, struct buf *out)
+static void step_to_json(const struct step_record *s, struct buf *out)
 {
-    buf_printf(out, "  \"steps\": [");
-    for (size_t i = 0; i < count(steps); i++) {
-        const struct step_record *s = at(steps, i);
-        char text[HEX_384_TEXT];
-        buf_printf(out, "%s\n    {\"type\": \"%s\", \"gpa\": \"0x%" PRIx64 "\", \"origin\": \"%s\"",
-                   i ? "," : "", snp_page_type_name(s->type), s->gpa, s->origin);
-        if (s->directive)
-            buf_printf(out, ", \"directive\": %" PRIu32, s->directive);
-        if (s->vmsa)
-            buf_printf(out, ", \"vcpu\": %" PRIu32, s->vcpu);
-        if (s->has_contents)
-            buf_printf(out, ", \"contents\": \"%s\"", hex_text(s->contents, SHA384_BYTES, text));
-        buf_printf(out, ", \"launch_digest\": \"%s\"}", hex_text(s->digest, SHA384_BYTES, text));
+    char text[HEX_384_TEXT];
+    buf_printf(out, "\n    {\"type\": \"%s\", \"gpa\": \"0x%" PRIx64 "\", \"origin\": \"%s\"",
+               snp_page_type_name(s->type), s->gpa, s->origin);
+    if (s->directive)
+        buf_printf(out, ", \"directive\": %" PRIu32, s->directive);
+    if (s->vmsa)
+        buf_printf(out, ", \"vcpu\": %" PRIu32, s->vcpu);
+    if (s->has_contents)
+        buf_printf(out, ", \"contents\": \"%s\"", hex_text(s->contents, SHA384_BYTES, text));
+    buf_printf(out, ", \"launch_digest\": \"%s\"}", hex_text(s->digest, SHA384_BYTES, text));
+}
+
+int steps_to_json(const struct steps *steps, FILE *file)
+{
+    _cleanup_buf_ struct buf out = BUF_INIT;
+    fputs("  \"steps\": [", file);
+    for (size_t i = 0; i < count(steps) && !buf_failed(&out); i++) {
+        if (i)
+            fputc(',', file);
+        step_to_json(at(steps, i), &out);
+        fwrite(out.data, 1, out.len, file);
+        out.len = 0;
     }
-    buf_printf(out, "\n  ]\n}\n");
+    fputs("\n  ]\n}\n", file);
+    return buf_failed(&out) ? -ENOMEM : 0;
 }
 
 static enum snp_page_type type_by_name(const char *name)

@@ -19,8 +19,8 @@ void steps_release(struct steps *steps);
 /** steps_add() - a digest_step_fn that keeps the step in the struct steps @opaque. */
 void steps_add(const struct digest_step *step, void *opaque);
 
-/** steps_to_json() - "steps": [...] and the end of the object. */
-void steps_to_json(const struct steps *steps, struct buf *out);
+/** steps_to_json() - "steps": [...] and the end of the object, to @file. Returns 0 or -ENOMEM. */
+int steps_to_json(const struct steps *steps, FILE *file);
 
 /* What a file given to --compare turned out to be. */
 enum compared_kind { COMPARED_DIGEST, COMPARED_JSON, COMPARED_IGVM, COMPARED_FIRMWARE };
