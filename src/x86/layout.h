@@ -41,6 +41,8 @@
 #define LAYOUT_PORT_CMOS 0x70
 #define LAYOUT_PORT_DEBUG 0x80
 #define LAYOUT_PORT_SERIAL 0x3f8
+#define LAYOUT_PORT_FW_CFG 0x510 /* selector, data, DMA at 0x514 */
+#define LAYOUT_PORTS_FW_CFG 12
 #define LAYOUT_PORT_SLEEP 0x600 /* ACPI sleep control; also reset */
 #define LAYOUT_PORT_PM_TIMER 0x608
 #define LAYOUT_PORT_GED 0x60c /* what the Generic Event Device's interrupt means */
