@@ -11,7 +11,6 @@
 #define TABLE_HEADER_BYTES 36
 #define TABLE_LENGTH 4 /* offsets in the header */
 #define TABLE_CHECKSUM 9
-#define TABLE_ALIGN 16
 
 #define RSDP_BYTES 36
 #define RSDP_BYTES_REV0 20 /* what the first checksum covers */
@@ -88,7 +87,7 @@ static uint8_t checksum(const uint8_t *bytes, size_t len)
 size_t acpi_table_begin(struct buf *out, const char *signature, uint8_t revision,
                         const char *table_id)
 {
-    buf_align(out, TABLE_ALIGN);
+    buf_align(out, ACPI_TABLE_ALIGN);
     size_t start = out->len;
     uint8_t *header = buf_extend(out, TABLE_HEADER_BYTES);
     if (!header)
@@ -244,17 +243,17 @@ int acpi_build(struct buf *out, uint64_t base, const struct acpi_in *in, struct 
         return ret;
     /* The RSDP comes first, as firmware is asked to find it at @base; the XSDT last, when all addresses are known. */
     buf_extend(out, RSDP_BYTES);
-    buf_align(out, TABLE_ALIGN);
+    buf_align(out, ACPI_TABLE_ALIGN);
     uint64_t dsdt = base + out->len;
     acpi_dsdt(out, in);
     uint64_t tables[3];
-    buf_align(out, TABLE_ALIGN);
+    buf_align(out, ACPI_TABLE_ALIGN);
     tables[0] = base + out->len;
     add_fadt(out, dsdt);
-    buf_align(out, TABLE_ALIGN);
+    buf_align(out, ACPI_TABLE_ALIGN);
     tables[1] = base + out->len;
     add_madt(out, in);
-    buf_align(out, TABLE_ALIGN);
+    buf_align(out, ACPI_TABLE_ALIGN);
     tables[2] = base + out->len;
     add_mcfg(out);
     size_t xsdt = acpi_table_begin(out, "XSDT", 1, "HUSKXSDT");

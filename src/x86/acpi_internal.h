@@ -4,6 +4,9 @@
 
 #include "x86/tables.h"
 
+/* Where a table may start. */
+#define ACPI_TABLE_ALIGN 16
+
 /** acpi_table_begin() - append a table's header; returns where the table starts in @out.
  * @signature, @table_id: four and up to eight characters.
  */
