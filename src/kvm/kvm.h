@@ -19,7 +19,8 @@ struct kvm {
     size_t run_size;     /* bytes of a vCPU's shared kvm_run area */
     uint32_t max_vcpus;  /* vCPUs a VM may have */
     bool memory_region2; /* KVM_SET_USER_MEMORY_REGION2 */
-    bool tsc_deadline;   /* the local APIC timer has a TSC-deadline mode */
+    bool readonly_memory;
+    bool tsc_deadline; /* the local APIC timer has a TSC-deadline mode */
 };
 
 /**
@@ -34,9 +35,18 @@ void kvm_close(struct kvm *kvm);
 /** kvm_create_vm() - a VM of KVM's type @type (0: ordinary). Returns its descriptor or -errno. */
 int kvm_create_vm(const struct kvm *kvm, unsigned long type, struct error *err);
 
-/** kvm_set_memory() - slot @slot maps @len bytes at @hva to @gpa; @len 0 removes it. */
-int kvm_set_memory(const struct kvm *kvm, int vm_fd, uint32_t slot, uint64_t gpa, uint64_t len,
-                   void *hva, struct error *err);
+/* One memory slot. */
+struct kvm_memory {
+    uint32_t slot;
+    bool readonly; /* guest writes are MMIO exits; needs kvm->readonly_memory */
+    uint64_t gpa;
+    uint64_t len; /* bytes; 0 removes the slot */
+    void *hva;
+};
+
+/** kvm_set_memory() - make, change or remove a memory slot. */
+int kvm_set_memory(const struct kvm *kvm, int vm_fd, const struct kvm_memory *memory,
+                   struct error *err);
 
 /** kvm_set_identity_map() - pages that Intel processors need for real mode: one at @identity_map, three at @tss.
  * Both below 4 GiB, where the guest has no RAM; without meaning on AMD. Before the first vCPU.

@@ -85,6 +85,7 @@ int kvm_open(struct kvm *kvm, const char *path, struct error *err)
         .run_size = (size_t)run_size,
         .max_vcpus = max_vcpus ? (uint32_t)max_vcpus : 4, /* api.rst 4.7: what 0 means */
         .memory_region2 = capability(fd, KVM_CAP_USER_MEMORY2) > 0,
+        .readonly_memory = capability(fd, KVM_CAP_READONLY_MEM) > 0,
         .tsc_deadline = capability(fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
     };
     kvm->fd = take_fd(&fd);

@@ -4,31 +4,36 @@
 #include <inttypes.h>
 #include <sys/ioctl.h>
 
-int kvm_set_memory(const struct kvm *kvm, int vm_fd, uint32_t slot, uint64_t gpa, uint64_t len,
-                   void *hva, struct error *err)
+int kvm_set_memory(const struct kvm *kvm, int vm_fd, const struct kvm_memory *memory,
+                   struct error *err)
 {
+    if (memory->readonly && !kvm->readonly_memory)
+        return error_set(err, -ENOTSUP, "this KVM has no read-only memory (KVM_CAP_READONLY_MEM)");
+    uint32_t flags = memory->readonly ? KVM_MEM_READONLY : 0;
     int ret;
     if (kvm->memory_region2) {
         struct kvm_userspace_memory_region2 region = {
-            .slot = slot,
-            .guest_phys_addr = gpa,
-            .memory_size = len,
-            .userspace_addr = (uintptr_t)hva,
+            .slot = memory->slot,
+            .flags = flags,
+            .guest_phys_addr = memory->gpa,
+            .memory_size = memory->len,
+            .userspace_addr = (uintptr_t)memory->hva,
         };
         ret = ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION2, &region);
     } else {
         struct kvm_userspace_memory_region region = {
-            .slot = slot,
-            .guest_phys_addr = gpa,
-            .memory_size = len,
-            .userspace_addr = (uintptr_t)hva,
+            .slot = memory->slot,
+            .flags = flags,
+            .guest_phys_addr = memory->gpa,
+            .memory_size = memory->len,
+            .userspace_addr = (uintptr_t)memory->hva,
         };
         ret = ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
     }
     if (ret < 0)
-        return error_set_errno(err, -errno,
-                               "KVM refused 0x%" PRIx64 " bytes of RAM at 0x%" PRIx64 " (slot %u)",
-                               len, gpa, slot);
+        return error_set_errno(
+            err, -errno, "KVM refused 0x%" PRIx64 " bytes of %s at 0x%" PRIx64 " (slot %u)",
+            memory->len, memory->readonly ? "ROM" : "RAM", memory->gpa, memory->slot);
     return 0;
 }
 

@@ -10,7 +10,7 @@
 static int load_run(const struct guest_memory *memory, const struct plan *plan,
                     const struct plan_run *run, struct error *err)
 {
-    void *to = memory_ptr(memory, run->gpa, run->len);
+    void *to = memory_load_ptr(memory, run->gpa, run->len);
     if (!to)
         return error_set(err, -EFAULT,
                          "%s at 0x%" PRIx64 ", 0x%" PRIx64

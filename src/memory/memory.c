@@ -164,6 +164,24 @@ static void advise(struct guest_memory *memory, const struct memory_params *para
         memory->huge_by_hand = huge_pages_by_hand();
 }
 
+/** create_rom() - private to this process: nothing but the guest's processors looks at it. */
+static int create_rom(struct guest_memory *memory, const struct memory_params *params,
+                      struct error *err)
+{
+    if (params->rom_len == 0)
+        return 0;
+    void *rom =
+        mmap(NULL, params->rom_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (rom == MAP_FAILED)
+        return error_set_errno(err, -errno, "could not map 0x%" PRIx64 " bytes for the firmware",
+                               params->rom_len);
+    memory->rom = rom;
+    memory->rom_gpa = params->rom_gpa;
+    memory->rom_len = params->rom_len;
+    madvise(rom, params->rom_len, MADV_DONTDUMP);
+    return 0;
+}
+
 int memory_create(struct guest_memory *memory, const struct memory_params *params,
                   struct error *err)
 {
@@ -197,20 +215,20 @@ int memory_create(struct guest_memory *memory, const struct memory_params *param
     lay_out(memory, params);
 
     advise(memory, params);
-    if (params->prefault) {
-        int ret = prefault(memory, err);
-        if (ret < 0) {
-            memory_destroy(memory);
-            return ret;
-        }
-    }
-    return 0;
+    int ret = params->prefault ? prefault(memory, err) : 0;
+    if (ret == 0)
+        ret = create_rom(memory, params, err);
+    if (ret < 0)
+        memory_destroy(memory);
+    return ret;
 }
 
 void memory_destroy(struct guest_memory *memory)
 {
     if (memory->base)
         munmap(memory->base, memory->size);
+    if (memory->rom)
+        munmap(memory->rom, memory->rom_len);
     cleanup_close(&memory->fd);
     *memory = (struct guest_memory){.fd = -1};
 }
@@ -225,15 +243,37 @@ void *memory_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
     return NULL;
 }
 
+void *memory_load_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
+{
+    if (memory->rom && gpa >= memory->rom_gpa &&
+        range_within(gpa - memory->rom_gpa, len, memory->rom_len))
+        return memory->rom + (gpa - memory->rom_gpa);
+    return memory_ptr(memory, gpa, len);
+}
+
 int memory_register(const struct guest_memory *memory, const struct kvm *kvm, int vm_fd,
                     struct error *err)
 {
     for (unsigned i = 0; i < memory->n_regions; i++) {
         const struct memory_region *region = &memory->regions[i];
-        int ret = kvm_set_memory(kvm, vm_fd, i, region->gpa, region->len,
-                                 memory->base + region->offset, err);
+        struct kvm_memory slot = {
+            .slot = i,
+            .gpa = region->gpa,
+            .len = region->len,
+            .hva = memory->base + region->offset,
+        };
+        int ret = kvm_set_memory(kvm, vm_fd, &slot, err);
         if (ret < 0)
             return ret;
     }
-    return 0;
+    if (!memory->rom)
+        return 0;
+    struct kvm_memory slot = {
+        .slot = memory->n_regions,
+        .readonly = true,
+        .gpa = memory->rom_gpa,
+        .len = memory->rom_len,
+        .hva = memory->rom,
+    };
+    return kvm_set_memory(kvm, vm_fd, &slot, err);
 }

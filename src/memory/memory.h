@@ -1,6 +1,7 @@
 /*
  * The guest's RAM: one memfd, sealed so that no holder of a copy of its descriptor can shrink it under the others,
- * mapped once, shown to the guest as one region below the hole under 4 GiB and one above.
+ * mapped once, shown to the guest as one region below the hole under 4 GiB and one above. Firmware has memory of its own
+ * beside it, that the guest cannot write and no back-end sees.
  */
 #ifndef HUSK_MEMORY_MEMORY_H
 #define HUSK_MEMORY_MEMORY_H
@@ -20,6 +21,8 @@ struct memory_params {
     bool thp;               /* ask for transparent huge pages */
     bool prefault;          /* allocate everything now */
     bool reserve;           /* hugepages: set them aside now, so that none is lacking later */
+    uint64_t rom_gpa;       /* where memory for firmware is */
+    uint64_t rom_len;       /* bytes of it, whole pages; 0 for none */
 };
 
 struct memory_region {
@@ -36,6 +39,8 @@ struct guest_memory {
     uint64_t size;
     struct memory_region regions[MEMORY_REGIONS_MAX];
     unsigned n_regions;
+    uint8_t *rom; /* NULL if there is none */
+    uint64_t rom_gpa, rom_len;
     bool
         huge_by_hand; /* transparent huge pages are wanted, and the kernel gives them to those who ask only */
 };
@@ -52,7 +57,10 @@ void memory_destroy(struct guest_memory *memory);
 /** memory_ptr() - where guest address @gpa is mapped; NULL unless all of @len bytes are RAM of one region. */
 void *memory_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
 
-/** memory_register() - one KVM slot a region, numbered from 0. */
+/** memory_load_ptr() - as memory_ptr(), for what is loaded before the guest runs: the firmware's memory too. */
+void *memory_load_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
+
+/** memory_register() - one KVM slot a region, numbered from 0; the firmware's memory, read-only, behind them. */
 int memory_register(const struct guest_memory *memory, const struct kvm *kvm, int vm_fd,
                     struct error *err);
 

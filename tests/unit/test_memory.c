@@ -36,6 +36,24 @@ static void ram_lies_on_both_sides_of_the_hole(void **state)
     memory_destroy(&memory);
 }
 
+static void firmware_has_memory_that_is_no_ram(void **state)
+{
+    (void)state;
+    struct memory_params params = split;
+    params.rom_gpa = GIB(4) - MIB(4);
+    params.rom_len = MIB(4);
+    struct guest_memory memory;
+    struct error err = ERROR_INIT;
+    assert_int_equal(memory_create(&memory, &params, &err), 0);
+    assert_null(memory_ptr(&memory, GIB(4) - 1, 1));
+    assert_ptr_equal(memory_load_ptr(&memory, GIB(4) - MIB(4), MIB(4)), memory.rom);
+    assert_ptr_equal(memory_load_ptr(&memory, GIB(4) - 16, 16), memory.rom + MIB(4) - 16);
+    assert_null(memory_load_ptr(&memory, GIB(4) - 16, 17));
+    assert_null(memory_load_ptr(&memory, GIB(4) - MIB(4) - 1, 2));
+    assert_ptr_equal(memory_load_ptr(&memory, GIB(4), 1), memory.base + MIB(16));
+    memory_destroy(&memory);
+}
+
 static void nobody_can_shrink_ram(void **state)
 {
     (void)state;
@@ -147,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ram_lies_on_both_sides_of_the_hole),
+        cmocka_unit_test(firmware_has_memory_that_is_no_ram),
         cmocka_unit_test(nobody_can_shrink_ram),
         cmocka_unit_test(prefault_allocates_every_page),
         cmocka_unit_test(lacking_huge_pages_are_named),
