@@ -15,6 +15,7 @@ struct string_list {
 };
 
 struct payload_config {
+    char *firmware;  /* path, NULL if not given */
     char *kernel;    /* path, NULL if not given */
     char *initramfs; /* path */
     char *cmdline;

@@ -28,6 +28,10 @@ const char *const option_topic_titles[OPTION_TOPICS] = {
     [OPTION_TOPIC_CONFIG] = "Configuration and information",
 };
 
+static const struct option_key firmware_keys[] = {
+    {.json = "firmware", .type = OPTION_STRING, .offset = AT(payload.firmware), PATH_BYTES},
+};
+
 static const struct option_key kernel_keys[] = {
     {.json = "kernel", .type = OPTION_STRING, .offset = AT(payload.kernel), PATH_BYTES},
 };
@@ -450,6 +454,13 @@ static const struct option_key version_keys[] = {
 };
 
 const struct option option_table[] = {
+    {.name = "firmware",
+     .topic = OPTION_TOPIC_BOOT,
+     .json = "payload",
+     KEYS(firmware_keys),
+     .value = "<file>",
+     .help = "firmware to start in: an image that ends at 4 GiB, as OVMF; it is handed the kernel, "
+             "if one is given"},
     {.name = "kernel",
      .topic = OPTION_TOPIC_BOOT,
      .json = "payload",
@@ -582,7 +593,6 @@ const char *const options_not_built[] = {
     "dbus-service-name",
     "dbus-system-bus",
     "device",
-    "firmware",
     "fs",
     "fw-cfg-config",
     "gdb",

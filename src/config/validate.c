@@ -170,6 +170,18 @@ static int check_uuid(const char *uuid, struct error *err)
                      option_excerpt(uuid, strlen(uuid)).text);
 }
 
+static int check_payload(const struct payload_config *payload, struct error *err)
+{
+    if (!payload->kernel && !payload->firmware)
+        return error_set(err, -EINVAL,
+                         "nothing to boot: --kernel <file> or --firmware <file> is needed");
+    if (!payload->kernel && (payload->initramfs || payload->cmdline))
+        return error_set(
+            err, -EINVAL,
+            "--initramfs and --cmdline are for a kernel: --kernel <file> is needed with them");
+    return 0;
+}
+
 static int check(struct vm_config *config, struct error *err)
 {
     int ret = check_limits(config, err);
@@ -189,9 +201,7 @@ static int check(struct vm_config *config, struct error *err)
         return ret;
     if (config->event_monitor.path && config->event_monitor.fd >= 0)
         return error_set(err, -EINVAL, "--event-monitor: path and fd exclude each other");
-    if (!config->payload.kernel)
-        return error_set(err, -EINVAL, "no kernel given: --kernel <file> is needed");
-    return 0;
+    return check_payload(&config->payload, err);
 }
 
 int config_validate(struct vm_config *config, struct error *err)

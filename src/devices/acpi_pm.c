@@ -11,6 +11,12 @@
 
 #define PM_TIMER_HZ 3579545ull
 
+/* PM1 registers (ACPI 6.5, 4.8.3.1 and 4.8.3.2), offsets from LAYOUT_PORT_PM1. */
+#define PM1_BYTES 8
+#define PM1_CONTROL 4
+#define PM1_SCI_EN BIT(0)
+#define PM1_SLP_EN BIT(13)
+
 struct acpi_pm {
     struct acpi_pm_params params;
     struct timespec start;
@@ -34,6 +40,23 @@ static void sleep_write(void *device, uint64_t offset, const void *data, unsigne
         pm->params.power_off(pm->params.ctx);
     else if (value == LAYOUT_SLEEP_RESET)
         pm->params.reset(pm->params.ctx);
+}
+
+/** pm1_read() - no event is ever pending or enabled; ACPI mode is on. */
+static void pm1_read(void *device, uint64_t offset, void *data, unsigned len)
+{
+    (void)device;
+    uint8_t registers[PM1_BYTES] = {[PM1_CONTROL] = PM1_SCI_EN};
+    memset(data, 0, len);
+    memcpy(data, registers + offset, MIN(len, (unsigned)(PM1_BYTES - offset)));
+}
+
+/** pm1_write() - the only state to sleep in is off. */
+static void pm1_write(void *device, uint64_t offset, const void *data, unsigned len)
+{
+    struct acpi_pm *pm = device;
+    if (offset == PM1_CONTROL && len >= 2 && (load_le16(data) & PM1_SLP_EN))
+        pm->params.power_off(pm->params.ctx);
 }
 
 /** timer_value() - a 32-bit counter, as the FADT says. */
@@ -81,6 +104,7 @@ static void events_write(void *device, uint64_t offset, const void *data, unsign
 }
 
 static const struct bus_ops sleep_ops = {sleep_read, sleep_write};
+static const struct bus_ops pm1_ops = {pm1_read, pm1_write};
 static const struct bus_ops timer_ops = {timer_read, timer_write};
 static const struct bus_ops events_ops = {events_read, events_write};
 
@@ -94,7 +118,10 @@ struct acpi_pm *acpi_pm_new(struct bus *ports, const struct acpi_pm_params *para
     }
     pm->params = *params;
     clock_gettime(CLOCK_MONOTONIC, &pm->start);
-    if (bus_add(ports, LAYOUT_PORT_SLEEP, 1, "ACPI sleep control", &sleep_ops, pm, err) < 0 ||
+    uint64_t sleep = params->q35 ? LAYOUT_PORT_SLEEP_Q35 : LAYOUT_PORT_SLEEP;
+    if ((params->q35 &&
+         bus_add(ports, LAYOUT_PORT_PM1, PM1_BYTES, "ACPI PM1", &pm1_ops, pm, err) < 0) ||
+        bus_add(ports, sleep, 1, "ACPI sleep control", &sleep_ops, pm, err) < 0 ||
         bus_add(ports, LAYOUT_PORT_PM_TIMER, 4, "ACPI PM timer", &timer_ops, pm, err) < 0 ||
         bus_add(ports, LAYOUT_PORT_GED, 1, "ACPI events", &events_ops, pm, err) < 0) {
         acpi_pm_free(pm);

@@ -1,6 +1,6 @@
 /*
  * The ACPI ports of Cloud Hypervisor's platform: sleep control with reset, PM timer, and what the Generic Event Device's
- * interrupt means.
+ * interrupt means. On q35, where firmware expects PM1 registers at the same place, those too.
  */
 #ifndef HUSK_DEVICES_ACPI_PM_H
 #define HUSK_DEVICES_ACPI_PM_H
@@ -9,12 +9,14 @@
 #include "devices/bus.h"
 #include "devices/irq.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct acpi_pm;
 
 struct acpi_pm_params {
     struct irq_line irq; /* of the Generic Event Device */
+    bool q35;            /* PM1 registers, which firmware uses, and sleep control beside them */
     /* From a vCPU thread. */
     void (*power_off)(void *ctx);
     void (*reset)(void *ctx);

@@ -36,7 +36,8 @@
 #define BAR_FLAGS 0xfull
 
 #define CONFIG_ENABLE BIT(31)
-#define PORTS 8 /* 0xcf8 to 0xcff */
+#define PORTS 8              /* 0xcf8 to 0xcff */
+#define PORT_RESET_CONTROL 1 /* 0xcf9, where there is one */
 
 struct pci_bar {
     uint64_t size; /* 0: there is none */
@@ -63,6 +64,10 @@ struct window {
 
 struct pci_host {
     struct bus *mmio;
+    bool bare;     /* firmware places BARs */
+    uint64_t ecam; /* where configuration space answers, 0 for nowhere */
+    void (*reset_control)(void *ctx, uint8_t value);
+    void *ctx;
     pthread_mutex_t lock; /* configuration space and BAR placement */
     uint32_t address;     /* as last written to 0xcf8 */
     struct window window32, window64;
@@ -148,6 +153,16 @@ static void place_bars(struct pci_host *host)
     for_each_bar(host, arrive);
 }
 
+uint8_t *pci_device_writable(struct pci_device *device)
+{
+    return device->writable;
+}
+
+struct pci_device *pci_host_bridge(struct pci_host *host)
+{
+    return host->devices[0];
+}
+
 uint8_t *pci_device_config(struct pci_device *device)
 {
     return device->config;
@@ -156,7 +171,7 @@ uint8_t *pci_device_config(struct pci_device *device)
 struct pci_device *pci_device_add(struct pci_host *host, const struct pci_device_params *params,
                                   struct error *err)
 {
-    unsigned slot = 0;
+    unsigned slot = params->slot;
     while (slot < PCI_DEVICES_MAX && host->devices[slot])
         slot++;
     struct pci_device *device = slot < PCI_DEVICES_MAX ? calloc(1, sizeof(*device)) : NULL;
@@ -209,8 +224,8 @@ int pci_device_add_bar(struct pci_device *device, unsigned bar, uint64_t size, b
                          device->params.name, bar, size);
     struct pci_host *host = device->host;
     bool high = is_64bit && host->window64.len;
-    uint64_t base = allocate(high ? &host->window64 : &host->window32, size);
-    if (!base)
+    uint64_t base = host->bare ? 0 : allocate(high ? &host->window64 : &host->window32, size);
+    if (!base && !host->bare)
         return error_set(err, -ENOSPC, "no room for 0x%" PRIx64 " bytes of %s in the PCI window",
                          size, device->params.name);
     device->bars[bar] = (struct pci_bar){.size = size, .is_64bit = is_64bit, .ops = ops};
@@ -251,7 +266,8 @@ void pci_device_start(struct pci_device *device)
     pthread_mutex_lock(&device->host->lock);
     device->started = true;
     uint16_t command = load_le16(device->config + REG_COMMAND);
-    store_le16(device->config + REG_COMMAND, command | COMMAND_MEMORY);
+    if (!device->host->bare)
+        store_le16(device->config + REG_COMMAND, command | COMMAND_MEMORY);
     place_bars(device->host);
     pthread_mutex_unlock(&device->host->lock);
 }
@@ -319,6 +335,8 @@ static void ports_write(void *opaque, uint64_t offset, const void *data, unsigne
     pthread_mutex_lock(&host->lock);
     if (offset == 0 && len == 4) {
         host->address = load_le32(data);
+    } else if (offset == PORT_RESET_CONTROL && len == 1 && host->reset_control) {
+        host->reset_control(host->ctx, *(const uint8_t *)data);
     } else if (offset >= 4) {
         struct pci_device *device = selected(host);
         if (device)
@@ -356,7 +374,53 @@ static void ecam_write(void *opaque, uint64_t offset, const void *data, unsigned
 static const struct bus_ops ports_ops = {ports_read, ports_write};
 static const struct bus_ops ecam_ops = {ecam_read, ecam_write};
 
-static int set_up(struct pci_host *host, struct bus *ports, struct error *err)
+void pci_host_set_ecam(struct pci_host *host, uint64_t base)
+{
+    if (base == host->ecam)
+        return;
+    if (host->ecam)
+        bus_remove(host->mmio, host->ecam);
+    host->ecam = 0;
+    struct error err = ERROR_INIT;
+    if (base && bus_add(host->mmio, base, LAYOUT_ECAM_LEN, "PCI configuration space", &ecam_ops,
+                        host, &err) < 0)
+        log_debug("PCI configuration space answers nowhere: %s", err.message);
+    else
+        host->ecam = base;
+}
+
+static int set_up(struct pci_host *host, const struct pci_host_params *params, struct error *err)
+{
+    struct pci_device *device = pci_device_add(host, params->bridge, err);
+    if (!device)
+        return -ENOMEM;
+    return bus_add(params->ports, LAYOUT_PORT_PCI, PORTS, params->bridge->name, &ports_ops, host,
+                   err);
+}
+
+struct pci_host *pci_host_new_bare(const struct pci_host_params *params, struct error *err)
+{
+    struct pci_host *host = calloc(1, sizeof(*host));
+    if (!host) {
+        error_set(err, -ENOMEM, "out of memory for the PCI bus");
+        return NULL;
+    }
+    host->mmio = params->mmio;
+    host->bare = true;
+    host->window32 = (struct window){params->mmio32, params->mmio32_len, params->mmio32};
+    host->window64 = (struct window){params->mmio64, params->mmio64_len, params->mmio64};
+    host->reset_control = params->reset_control;
+    host->ctx = params->ctx;
+    pthread_mutex_init(&host->lock, NULL);
+    if (set_up(host, params, err) < 0) {
+        pci_host_free(host);
+        return NULL;
+    }
+    return host;
+}
+
+struct pci_host *pci_host_new(struct bus *ports, struct bus *mmio, uint64_t mmio64,
+                              uint64_t mmio64_len, struct error *err)
 {
     static const struct pci_device_params bridge = {
         .name = "PCI host bridge",
@@ -364,32 +428,25 @@ static int set_up(struct pci_host *host, struct bus *ports, struct error *err)
         .device_id = 0x0d57,
         .class_code = 0x060000,
     };
-    struct pci_device *device = pci_device_add(host, &bridge, err);
-    if (!device)
-        return err->code;
-    pci_device_start(device);
-    int ret = bus_add(ports, LAYOUT_PORT_PCI, PORTS, bridge.name, &ports_ops, host, err);
-    if (ret == 0)
-        ret = bus_add(host->mmio, LAYOUT_ECAM, LAYOUT_ECAM_LEN, bridge.name, &ecam_ops, host, err);
-    return ret;
-}
-
-struct pci_host *pci_host_new(struct bus *ports, struct bus *mmio, uint64_t mmio64,
-                              uint64_t mmio64_len, struct error *err)
-{
-    struct pci_host *host = calloc(1, sizeof(*host));
-    if (!host) {
-        error_set(err, -ENOMEM, "out of memory for the PCI bus");
+    struct pci_host_params params = {
+        .ports = ports,
+        .mmio = mmio,
+        .bridge = &bridge,
+        .mmio32 = LAYOUT_PCI_MMIO32,
+        .mmio32_len = LAYOUT_PCI_MMIO32_LEN,
+        .mmio64 = mmio64,
+        .mmio64_len = mmio64_len,
+    };
+    struct pci_host *host = pci_host_new_bare(&params, err);
+    if (!host)
         return NULL;
-    }
-    host->mmio = mmio;
-    host->window32 = (struct window){LAYOUT_PCI_MMIO32, LAYOUT_PCI_MMIO32_LEN, LAYOUT_PCI_MMIO32};
-    host->window64 = (struct window){mmio64, mmio64_len, mmio64};
-    pthread_mutex_init(&host->lock, NULL);
-    if (set_up(host, ports, err) < 0) {
+    host->bare = false;
+    pci_device_start(pci_host_bridge(host));
+    if (bus_add(mmio, LAYOUT_ECAM, LAYOUT_ECAM_LEN, bridge.name, &ecam_ops, host, err) < 0) {
         pci_host_free(host);
         return NULL;
     }
+    host->ecam = LAYOUT_ECAM;
     return host;
 }
 

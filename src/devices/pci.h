@@ -30,6 +30,7 @@ struct pci_device_ops {
 
 struct pci_device_params {
     const char *name; /* for messages; outlives the device */
+    unsigned slot;    /* 0: the first free one */
     uint16_t vendor_id, device_id;
     uint16_t subsystem_vendor_id, subsystem_id;
     uint32_t class_code; /* base class, subclass, programming interface: 24 bits */
@@ -37,6 +38,29 @@ struct pci_device_params {
     const struct pci_device_ops *ops; /* NULL: it wants to be told of nothing */
     void *device;                     /* handed to @ops and to the BARs' bus_ops */
 };
+
+/* A host whose firmware places everything, as a PC's. */
+struct pci_host_params {
+    struct bus *ports, *mmio;
+    const struct pci_device_params *bridge; /* in slot 0; pci_host_bridge() gives it */
+    uint64_t mmio32, mmio32_len;            /* where 32-bit BARs may be */
+    uint64_t mmio64, mmio64_len;            /* where 64-bit BARs may be as well */
+    /* The guest wrote @value to port 0xcf9. From a vCPU thread. */
+    void (*reset_control)(void *ctx, uint8_t value);
+    void *ctx;
+};
+
+/** pci_host_new_bare() - no BAR has an address, memory decoding is off, and there is no ECAM yet.
+ *
+ * Return: as pci_host_new().
+ */
+struct pci_host *pci_host_new_bare(const struct pci_host_params *params, struct error *err);
+
+/** pci_host_bridge() - the device in slot 0. */
+struct pci_device *pci_host_bridge(struct pci_host *host);
+
+/** pci_host_set_ecam() - configuration space of bus 0 answers at @base from now on; 0: nowhere. For @config_written. */
+void pci_host_set_ecam(struct pci_host *host, uint64_t base);
 
 /**
  * pci_host_new() - the bus with its host bridge, on @ports and @mmio.
@@ -76,6 +100,9 @@ int pci_device_add_capability(struct pci_device *device, uint8_t id, const void 
 
 /** pci_device_start() - the device is complete: show it to the guest, memory decoding on. */
 void pci_device_start(struct pci_device *device);
+
+/** pci_device_writable() - which bits of its configuration space the guest can change, 256 bytes; before it is started. */
+uint8_t *pci_device_writable(struct pci_device *device);
 
 /** pci_device_config() - its configuration space, 256 bytes; for @config_written, whose caller holds the lock. */
 uint8_t *pci_device_config(struct pci_device *device);

@@ -93,7 +93,7 @@ static int add_snp_sections(struct plan *plan, const struct firmware *fw,
     return 0;
 }
 
-/** add_hash_table() - for SEV and SEV-ES, which measure the table alone, not its page. */
+/** add_hash_table() - for SEV and SEV-ES the table alone, as they measure that and not its page. */
 static int add_hash_table(struct plan *plan, const struct firmware *fw, const uint8_t *hashes,
                           struct error *err)
 {
@@ -104,9 +104,13 @@ static int add_hash_table(struct plan *plan, const struct firmware *fw, const ui
                          "the firmware has %" PRIu32 " bytes for kernel hashes, %d are "
                          "needed",
                          fw->hashes_len, KERNEL_HASHES_BYTES);
+    uint64_t page = align_down(fw->hashes_gpa, PAGE_BYTES);
+    if (plan->platform == PLAN_NATIVE)
+        return add_hashes(
+            plan, fw, hashes, page,
+            align_up((uint64_t)fw->hashes_gpa + KERNEL_HASHES_BYTES, PAGE_BYTES) - page, err);
     struct plan_run *run =
-        plan_add_pages(plan, align_down(fw->hashes_gpa, PAGE_BYTES), KERNEL_HASHES_BYTES,
-                       PLAN_PAGE_NORMAL, "kernel hashes", err);
+        plan_add_pages(plan, page, KERNEL_HASHES_BYTES, PLAN_PAGE_NORMAL, "kernel hashes", err);
     if (!run)
         return -EINVAL;
     run->bytes = malloc(KERNEL_HASHES_BYTES);
@@ -158,6 +162,18 @@ static int read_tables(int fd, uint64_t size, uint8_t **image, struct firmware *
         r = fd_pread_full(fd, *image, start, 0);
     return r < 0 ? error_set_errno(err, r, "could not be read")
                  : firmware_read(fw, *image, size, err);
+}
+
+int firmware_takes_hashes(const char *path, struct error *err)
+{
+    uint64_t size;
+    _cleanup_close_ int fd = fd_open_file(path, &size, err);
+    if (fd < 0)
+        return fd;
+    struct firmware fw = {0};
+    _cleanup_free_ uint8_t *image = NULL;
+    int r = read_tables(fd, size, &image, &fw, err);
+    return r < 0 ? error_context(err, "%s", path) : fw.hashes_len > 0;
 }
 
 int plan_from_firmware(struct plan *plan, const char *path, const struct launch_options *o,

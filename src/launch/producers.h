@@ -46,6 +46,12 @@ int plan_from_igvm(struct plan *plan, const char *path, const struct launch_opti
 int plan_from_firmware(struct plan *plan, const char *path, const struct launch_options *options,
                        struct error *err);
 
+/** firmware_takes_hashes() - whether the image at @path has a place for kernel hashes, and so refuses a kernel without them.
+ *
+ * Return: 1, 0, or -errno with @err filled.
+ */
+int firmware_takes_hashes(const char *path, struct error *err);
+
 /** launch_vmm_name() - "qemu" and so on, as options spell it. */
 const char *launch_vmm_name(enum launch_vmm vmm);
 

@@ -57,12 +57,24 @@ void machine_stop(struct machine *machine, const struct stop_reason *reason)
     }
 }
 
+/** place_rom() - memory for a run that ends at 4 GiB: firmware, as its first instruction is near there. */
+static void place_rom(struct memory_params *params, const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->n_runs; i++) {
+        const struct plan_run *run = &plan->runs[i];
+        if (run->gpa < GIB(4) && run->gpa + run->len == GIB(4)) {
+            params->rom_gpa = run->gpa;
+            params->rom_len = run->len;
+        }
+    }
+}
+
 static int create_memory(struct machine *machine, const struct plan *plan, struct error *err)
 {
     const struct memory_config *config = &machine->env->config->memory;
     struct memory_params params = {
         .size = config->size,
-        .low_size = layout_low_ram(config->size),
+        .low_size = machine_low_ram(machine->env->config),
         .high_gpa = LAYOUT_HIGH_RAM_BASE,
         .hugepages = config->hugepages,
         .hugepage_size = config->hugepage_size,
@@ -70,6 +82,7 @@ static int create_memory(struct machine *machine, const struct plan *plan, struc
         .prefault = config->prefault,
         .reserve = config->reserve,
     };
+    place_rom(&params, plan);
     int ret = memory_create(&machine->memory, &params, err);
     if (ret == 0)
         ret = memory_register(&machine->memory, machine->env->kvm, machine->vm_fd, err);
@@ -104,6 +117,7 @@ static int create_platform(struct machine *machine, struct error *err)
         .machine = machine,
         .events = machine->env->events,
         .consoles = machine->env->consoles,
+        .memory = &machine->memory,
         .routes = machine->routes,
         .vm_fd = machine->vm_fd,
         .ports = machine->ports,

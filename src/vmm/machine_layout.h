@@ -8,12 +8,24 @@
 /** machine_cpu_layout() - packages, dies, cores, threads; without a topology, one package of single-threaded cores. */
 struct cpu_layout machine_cpu_layout(const struct cpus_config *cpus);
 
+/** machine_is_q35() - whether the machine shows itself as firmware for QEMU's q35 expects it, not as a direct kernel does. */
+bool machine_is_q35(const struct vm_config *config);
+
+/** machine_low_ram() - how much of @config's RAM lies below the hole. */
+uint64_t machine_low_ram(const struct vm_config *config);
+
+/** machine_acpi() - what the ACPI tables describe; of q35, ECAM is not placed yet. */
+struct acpi_in machine_acpi(const struct vm_config *config);
+
+/** machine_smbios() - what the SMBIOS tables describe; strings are @config's. */
+struct smbios_in machine_smbios(const struct vm_config *config);
+
 /* Where 64-bit BARs go; @len 0: nowhere. */
 struct pci_window {
     uint64_t base, len;
 };
 
-/** machine_pci_window64() - above @ram_bytes of RAM, as far as this processor's addresses reach. */
-struct pci_window machine_pci_window64(uint64_t ram_bytes);
+/** machine_pci_window64() - above RAM, as far as this processor's addresses reach; not all of it where nobody needs it. */
+struct pci_window machine_pci_window64(const struct vm_config *config);
 
 #endif

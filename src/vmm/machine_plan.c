@@ -2,7 +2,9 @@
 #include "vmm/machine.h"
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "base/units.h"
+#include "launch/producers.h"
 #include "vmm/machine_layout.h"
 #include "x86/boot.h"
 #include "x86/layout.h"
@@ -41,35 +43,48 @@ static unsigned physical_address_bits(void)
     return MIN(eax & 0xff, 52u);
 }
 
-static uint64_t ram_end(uint64_t ram_bytes)
+bool machine_is_q35(const struct vm_config *config)
 {
-    uint64_t low = layout_low_ram(ram_bytes);
-    return ram_bytes > low ? LAYOUT_HIGH_RAM_BASE + (ram_bytes - low) : LAYOUT_HIGH_RAM_BASE;
+    return config->payload.firmware;
 }
 
-struct pci_window machine_pci_window64(uint64_t ram_bytes)
+uint64_t machine_low_ram(const struct vm_config *config)
 {
-    uint64_t base = align_up(ram_end(ram_bytes), GIB(1));
+    uint64_t ram = config->memory.size;
+    return machine_is_q35(config) ? layout_low_ram_q35(ram) : layout_low_ram(ram);
+}
+
+static uint64_t ram_end(const struct vm_config *config)
+{
+    return LAYOUT_HIGH_RAM_BASE + (config->memory.size - machine_low_ram(config));
+}
+
+struct pci_window machine_pci_window64(const struct vm_config *config)
+{
+    uint64_t base = align_up(ram_end(config), GIB(1));
     uint64_t limit = BIT64(physical_address_bits());
-    return (struct pci_window){base, base < limit ? MIN(PCI_MMIO64_LEN, limit - base) : 0};
+    uint64_t most = machine_is_q35(config) ? UINT64_MAX : PCI_MMIO64_LEN;
+    return (struct pci_window){base, base < limit ? MIN(most, limit - base) : 0};
 }
 
-static int describe(struct buf *acpi, struct buf *smbios, const struct vm_config *config,
-                    struct error *err)
+struct acpi_in machine_acpi(const struct vm_config *config)
 {
-    struct pci_window window = machine_pci_window64(config->memory.size);
-    struct acpi_in acpi_in = {
+    struct pci_window window = machine_pci_window64(config);
+    return (struct acpi_in){
         .cpus = machine_cpu_layout(&config->cpus),
         .pci_mmio64 = window.base,
         .pci_mmio64_len = window.len,
         .serial = config->serial.mode != CONSOLE_OFF,
+        .fw_cfg = machine_is_q35(config),
+        .q35 = machine_is_q35(config),
+        .low_ram_end = machine_low_ram(config),
     };
-    int ret = acpi_build(acpi, LAYOUT_ACPI, &acpi_in, err);
-    if (ret < 0)
-        return ret;
+}
 
+struct smbios_in machine_smbios(const struct vm_config *config)
+{
     const struct platform_config *platform = &config->platform;
-    struct smbios_in smbios_in = {
+    return (struct smbios_in){
         .manufacturer = platform->system_manufacturer,
         .product_name = platform->system_product_name,
         .version = platform->system_version,
@@ -81,24 +96,21 @@ static int describe(struct buf *acpi, struct buf *smbios, const struct vm_config
         .oem_strings = (const char *const *)platform->oem_strings.items,
         .n_oem_strings = platform->oem_strings.n,
         .ram_bytes = config->memory.size,
+        .low_ram = machine_low_ram(config),
         .vcpus = config->cpus.boot,
     };
-    return smbios_build(smbios, LAYOUT_SMBIOS, &smbios_in, err);
 }
 
-int machine_plan(struct plan *plan, const struct vm_config *config, struct error *err)
+/** plan_kernel() - a kernel that is entered directly, with everything that firmware would have told it. */
+static int plan_kernel(struct plan *plan, const struct vm_config *config, struct error *err)
 {
-    unsigned bits = physical_address_bits();
-    if (ram_end(config->memory.size) > BIT64(bits)) {
-        char size[UNITS_SIZE_TEXT];
-        return error_set(err, -E2BIG,
-                         "--memory size=%s does not fit this processor's %u-bit addresses",
-                         units_format_size(config->memory.size, size), bits);
-    }
-
     _cleanup_buf_ struct buf acpi = BUF_INIT;
     _cleanup_buf_ struct buf smbios = BUF_INIT;
-    int ret = describe(&acpi, &smbios, config, err);
+    struct acpi_in acpi_in = machine_acpi(config);
+    struct smbios_in smbios_in = machine_smbios(config);
+    int ret = acpi_build(&acpi, LAYOUT_ACPI, &acpi_in, err);
+    if (ret == 0)
+        ret = smbios_build(&smbios, LAYOUT_SMBIOS, &smbios_in, err);
     if (ret < 0)
         return ret;
     struct boot_params_in in = {
@@ -111,4 +123,43 @@ int machine_plan(struct plan *plan, const struct vm_config *config, struct error
         .smbios = &smbios,
     };
     return boot_plan_kernel(plan, &in, err);
+}
+
+static void warn(const char *text, void *opaque)
+{
+    (void)opaque;
+    log_warn("%s", text);
+}
+
+/** plan_firmware() - the image below 4 GiB; where it has a place for them, the hashes of what fw_cfg will hand it. */
+static int plan_firmware(struct plan *plan, const struct vm_config *config, struct error *err)
+{
+    const struct payload_config *payload = &config->payload;
+    struct launch_options options = {
+        .vmm = LAUNCH_HUSK,
+        .platform = PLAN_NATIVE,
+        .vcpus = config->cpus.boot,
+        .warn = warn,
+    };
+    uint8_t hashes[KERNEL_HASHES_BYTES];
+    int ret = payload->kernel ? firmware_takes_hashes(payload->firmware, err) : 0;
+    if (ret > 0) {
+        ret =
+            kernel_hashes_build(hashes, payload->kernel, payload->initramfs, payload->cmdline, err);
+        options.hashes = hashes;
+    }
+    return ret < 0 ? ret : plan_from_firmware(plan, payload->firmware, &options, err);
+}
+
+int machine_plan(struct plan *plan, const struct vm_config *config, struct error *err)
+{
+    unsigned bits = physical_address_bits();
+    if (ram_end(config) > BIT64(bits)) {
+        char size[UNITS_SIZE_TEXT];
+        return error_set(err, -E2BIG,
+                         "--memory size=%s does not fit this processor's %u-bit addresses",
+                         units_format_size(config->memory.size, size), bits);
+    }
+    return config->payload.firmware ? plan_firmware(plan, config, err)
+                                    : plan_kernel(plan, config, err);
 }

@@ -6,8 +6,10 @@
 #include "devices/legacy_ports.h"
 #include "devices/pci.h"
 #include "devices/pvpanic.h"
+#include "devices/q35.h"
 #include "devices/rtc.h"
 #include "devices/serial.h"
+#include "vmm/firmware_items.h"
 #include "vmm/machine_layout.h"
 #include "x86/boot.h"
 #include "x86/layout.h"
@@ -23,8 +25,10 @@ struct platform {
     struct legacy_ports *legacy;
     struct rtc *rtc;
     struct serial *serial; /* NULL with --serial off */
+    struct q35 *q35;       /* NULL on Cloud Hypervisor's platform */
     struct pci_host *pci;
-    struct pvpanic *pvpanic; /* NULL without --pvpanic */
+    struct firmware_items *items; /* NULL without firmware */
+    struct pvpanic *pvpanic;      /* NULL without --pvpanic */
 };
 
 static void stop_machine(struct platform *platform, enum stop_kind kind, const char *detail)
@@ -91,6 +95,7 @@ static int create_pm(struct platform *platform, struct error *err)
 {
     struct acpi_pm_params params = {
         .irq = {.set = set_irq, .ctx = platform, .gsi = LAYOUT_GSI_GED},
+        .q35 = machine_is_q35(platform->in.config),
         .power_off = on_power_off,
         .reset = on_reset,
         .ctx = platform,
@@ -122,7 +127,7 @@ static int create_legacy(struct platform *platform, struct error *err)
 static int create_rtc(struct platform *platform, struct error *err)
 {
     uint64_t ram = platform->in.config->memory.size;
-    uint64_t low = layout_low_ram(ram);
+    uint64_t low = machine_low_ram(platform->in.config);
     struct rtc_params params = {.low_ram = low, .high_ram = ram - low};
     platform->rtc = rtc_new(&params);
     if (!platform->rtc)
@@ -181,17 +186,65 @@ static void on_panic(void *ctx, uint8_t bits)
                bits & PVPANIC_PANICKED ? "panicked" : "crash-loaded", NULL);
 }
 
+static int create_pci_host(struct platform *platform, struct error *err)
+{
+    const struct platform_in *in = &platform->in;
+    struct pci_window window = machine_pci_window64(in->config);
+    if (!machine_is_q35(in->config)) {
+        platform->pci = pci_host_new(in->ports, in->mmio, window.base, window.len, err);
+        return platform->pci ? 0 : -ENOMEM;
+    }
+    struct q35_params params = {
+        .ports = in->ports,
+        .mmio = in->mmio,
+        .low_ram_end = machine_low_ram(in->config),
+        .mmio64 = window.base,
+        .mmio64_len = window.len,
+        .reset = on_reset,
+        .ctx = platform,
+    };
+    platform->q35 = q35_new(&params, err);
+    if (!platform->q35)
+        return -ENOMEM;
+    platform->pci = q35_pci(platform->q35);
+    return 0;
+}
+
 static int create_pci(struct platform *platform, struct error *err)
 {
-    struct pci_window window = machine_pci_window64(platform->in.config->memory.size);
-    platform->pci =
-        pci_host_new(platform->in.ports, platform->in.mmio, window.base, window.len, err);
-    if (!platform->pci)
-        return err->code;
-    if (!platform->in.config->pvpanic)
-        return 0;
+    int ret = create_pci_host(platform, err);
+    if (ret < 0 || !platform->in.config->pvpanic)
+        return ret;
     platform->pvpanic = pvpanic_new(platform->pci, on_panic, platform, err);
     return platform->pvpanic ? 0 : err->code;
+}
+
+static uint64_t placed_ecam(void *ctx)
+{
+    const struct platform *platform = ctx;
+    return q35_ecam(platform->q35);
+}
+
+static void items_failed(void *ctx, const struct error *err)
+{
+    struct platform *platform = ctx;
+    stop_machine(platform, STOP_HOST_ERROR, err->message);
+}
+
+static int create_firmware_items(struct platform *platform, struct error *err)
+{
+    if (!machine_is_q35(platform->in.config))
+        return 0;
+    struct firmware_items_in in = {
+        .config = platform->in.config,
+        .memory = platform->in.memory,
+        .ports = platform->in.ports,
+        .placed_ecam = placed_ecam,
+        .failed = items_failed,
+        .ctx = platform,
+    };
+    platform->items = firmware_items_new(&in, err);
+    return platform->items ? 0 : err->code;
 }
 
 struct platform *platform_create(const struct platform_in *in, struct error *err)
@@ -213,6 +266,8 @@ struct platform *platform_create(const struct platform_in *in, struct error *err
         ret = create_serial(platform, err);
     if (ret == 0)
         ret = create_pci(platform, err);
+    if (ret == 0)
+        ret = create_firmware_items(platform, err);
     if (ret < 0) {
         platform_destroy(platform);
         return NULL;
@@ -226,7 +281,11 @@ void platform_destroy(struct platform *platform)
         return;
     if (platform->in.consoles->serial)
         chardev_set_input(platform->in.consoles->serial, NULL, NULL);
-    pci_host_free(platform->pci);
+    firmware_items_free(platform->items);
+    if (platform->q35)
+        q35_free(platform->q35);
+    else
+        pci_host_free(platform->pci);
     pvpanic_free(platform->pvpanic);
     serial_free(platform->serial);
     rtc_free(platform->rtc);

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "devices/bus.h"
+#include "memory/memory.h"
 #include "vmm/consoles.h"
 #include "vmm/machine.h"
 
@@ -14,6 +15,7 @@ struct platform_in {
     struct machine *machine; /* told of power-off and reset */
     struct event_monitor *events;
     struct consoles *consoles;
+    const struct guest_memory *memory;
     struct kvm_routes *routes;
     int vm_fd;
     struct bus *ports;

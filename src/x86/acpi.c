@@ -125,8 +125,9 @@ static void store_port(uint8_t *to, uint16_t port, uint8_t bits, uint8_t access)
 }
 
 /** add_fadt() - Linux reads the PM timer's place here on hardware-reduced platforms too, from the extended field. */
-static void add_fadt(struct buf *out, uint64_t dsdt)
+static void add_fadt(struct buf *out, const struct acpi_in *in, uint64_t dsdt)
 {
+    uint16_t sleep = in->q35 ? LAYOUT_PORT_SLEEP_Q35 : LAYOUT_PORT_SLEEP;
     size_t start = acpi_table_begin(out, "FACP", 6, "HUSKFACP");
     if (!buf_extend(out, FADT_BYTES - TABLE_HEADER_BYTES))
         return;
@@ -137,13 +138,13 @@ static void add_fadt(struct buf *out, uint64_t dsdt)
     store_le16(fadt + FADT_IAPC_BOOT_ARCH, IAPC_VGA_NOT_PRESENT);
     store_le32(fadt + FADT_FLAGS, FADT_WBINVD | FADT_PWR_BUTTON | FADT_SLP_BUTTON |
                                       FADT_TMR_VAL_EXT | FADT_RESET_REG_SUP | FADT_HW_REDUCED_ACPI);
-    store_port(fadt + FADT_RESET_REG, LAYOUT_PORT_SLEEP, 8, GAS_ACCESS_BYTE);
+    store_port(fadt + FADT_RESET_REG, sleep, 8, GAS_ACCESS_BYTE);
     fadt[FADT_RESET_VALUE] = LAYOUT_SLEEP_RESET;
     fadt[FADT_MINOR_VERSION] = 3;
     store_le64(fadt + FADT_X_DSDT, dsdt);
     store_port(fadt + FADT_X_PM_TMR_BLK, LAYOUT_PORT_PM_TIMER, 32, GAS_ACCESS_DWORD);
-    store_port(fadt + FADT_SLEEP_CONTROL_REG, LAYOUT_PORT_SLEEP, 8, GAS_ACCESS_BYTE);
-    store_port(fadt + FADT_SLEEP_STATUS_REG, LAYOUT_PORT_SLEEP, 8, GAS_ACCESS_BYTE);
+    store_port(fadt + FADT_SLEEP_CONTROL_REG, sleep, 8, GAS_ACCESS_BYTE);
+    store_port(fadt + FADT_SLEEP_STATUS_REG, sleep, 8, GAS_ACCESS_BYTE);
     memcpy(fadt + FADT_HYPERVISOR_ID, "HUSK    ", 8);
     acpi_table_end(out, start);
 }
@@ -187,11 +188,11 @@ static void add_madt(struct buf *out, const struct acpi_in *in)
     acpi_table_end(out, start);
 }
 
-static void add_mcfg(struct buf *out)
+static void add_mcfg(struct buf *out, const struct acpi_in *in)
 {
     size_t start = acpi_table_begin(out, "MCFG", 1, "HUSKMCFG");
     buf_append_le64(out, 0); /* reserved */
-    buf_append_le64(out, LAYOUT_ECAM);
+    buf_append_le64(out, in->q35 ? in->ecam : LAYOUT_ECAM);
     buf_append_le16(out, 0); /* segment */
     buf_append_u8(out, 0);   /* first and last bus */
     buf_append_u8(out, (uint8_t)(LAYOUT_ECAM_LEN / MIB(1) - 1));
@@ -249,13 +250,13 @@ int acpi_build(struct buf *out, uint64_t base, const struct acpi_in *in, struct 
     uint64_t tables[3];
     buf_align(out, ACPI_TABLE_ALIGN);
     tables[0] = base + out->len;
-    add_fadt(out, dsdt);
+    add_fadt(out, in, dsdt);
     buf_align(out, ACPI_TABLE_ALIGN);
     tables[1] = base + out->len;
     add_madt(out, in);
     buf_align(out, ACPI_TABLE_ALIGN);
     tables[2] = base + out->len;
-    add_mcfg(out);
+    add_mcfg(out, in);
     size_t xsdt = acpi_table_begin(out, "XSDT", 1, "HUSKXSDT");
     for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
         buf_append_le64(out, tables[i]);

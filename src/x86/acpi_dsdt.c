@@ -11,6 +11,26 @@
 #define DEVICE_ABSENT 0 /* _STA */
 #define SLP_TYP_S5 5
 
+/** window32() - devices may be from @start on up to @end, if that is anything. */
+static void window32(struct buf *res, uint64_t start, uint64_t end)
+{
+    if (start < end)
+        res_window32(res, AML_WINDOW_MEMORY, (uint32_t)start, (uint32_t)(end - 1));
+}
+
+/** windows32() - on q35 all between RAM and the I/O APIC that is not configuration space. */
+static void windows32(struct buf *res, const struct acpi_in *in)
+{
+    if (!in->q35) {
+        window32(res, LAYOUT_PCI_MMIO32, LAYOUT_PCI_MMIO32 + LAYOUT_PCI_MMIO32_LEN);
+    } else if (in->ecam < in->low_ram_end || in->ecam >= LAYOUT_Q35_MMIO32_END) {
+        window32(res, in->low_ram_end, LAYOUT_Q35_MMIO32_END);
+    } else {
+        window32(res, in->low_ram_end, in->ecam);
+        window32(res, in->ecam + LAYOUT_Q35_ECAM_LEN, LAYOUT_Q35_MMIO32_END);
+    }
+}
+
 /** host_bridge() - PCI segment 0. No device has INTx, so there is no _PRT. */
 static void host_bridge(struct aml *aml, const struct acpi_in *in)
 {
@@ -19,8 +39,7 @@ static void host_bridge(struct aml *aml, const struct acpi_in *in)
     res_io(&res, LAYOUT_PORT_PCI, 8);
     res_window16(&res, AML_WINDOW_IO, 0, LAYOUT_PORT_PCI - 1);
     res_window16(&res, AML_WINDOW_IO, LAYOUT_PORT_PCI + 8, UINT16_MAX);
-    res_window32(&res, AML_WINDOW_MEMORY, (uint32_t)LAYOUT_PCI_MMIO32,
-                 (uint32_t)(LAYOUT_PCI_MMIO32 + LAYOUT_PCI_MMIO32_LEN - 1));
+    windows32(&res, in);
     if (in->pci_mmio64_len)
         res_window64(&res, AML_WINDOW_MEMORY, in->pci_mmio64,
                      in->pci_mmio64 + in->pci_mmio64_len - 1);
@@ -51,10 +70,13 @@ static void begin_device(struct aml *aml, const char *name, const char *eisa_id)
 }
 
 /** motherboard() - what is taken but belongs to no device: ECAM, which Linux wants reserved here, and power ports. */
-static void motherboard(struct aml *aml)
+static void motherboard(struct aml *aml, const struct acpi_in *in)
 {
     _cleanup_buf_ struct buf res = BUF_INIT;
-    res_memory32(&res, (uint32_t)LAYOUT_ECAM, (uint32_t)LAYOUT_ECAM_LEN);
+    if (!in->q35)
+        res_memory32(&res, (uint32_t)LAYOUT_ECAM, (uint32_t)LAYOUT_ECAM_LEN);
+    else if (in->ecam)
+        res_memory32(&res, (uint32_t)in->ecam, (uint32_t)LAYOUT_Q35_ECAM_LEN);
     res_io(&res, LAYOUT_PORT_SLEEP, PORT_POWER_LEN);
     begin_device(aml, "MBRD", "PNP0C02");
     aml_resources(aml, &res);
@@ -78,6 +100,20 @@ static void serial(struct aml *aml)
     begin_device(aml, "COM1", "PNP0501");
     aml_name(aml, "_DDN");
     aml_string(aml, "COM1");
+    aml_resources(aml, &res);
+    aml_end(aml);
+}
+
+/** fw_cfg() - as docs/specs/fw_cfg.rst of QEMU has it. */
+static void fw_cfg(struct aml *aml)
+{
+    _cleanup_buf_ struct buf res = BUF_INIT;
+    res_io(&res, LAYOUT_PORT_FW_CFG, LAYOUT_PORTS_FW_CFG);
+    aml_device(aml, "FWCF");
+    aml_name(aml, "_HID");
+    aml_string(aml, "QEMU0002");
+    aml_name(aml, "_UID");
+    aml_integer(aml, 0);
     aml_resources(aml, &res);
     aml_end(aml);
 }
@@ -130,10 +166,12 @@ void acpi_dsdt(struct buf *out, const struct acpi_in *in)
     struct aml aml = {.out = out};
     aml_scope(&aml, "\\_SB_");
     host_bridge(&aml, in);
-    motherboard(&aml);
+    motherboard(&aml, in);
     rtc(&aml);
     if (in->serial)
         serial(&aml);
+    if (in->fw_cfg)
+        fw_cfg(&aml);
     processors(&aml, &in->cpus);
     begin_device(&aml, "PWRB", "PNP0C0C");
     aml_end(&aml);

@@ -34,6 +34,9 @@ void e820_build(struct e820_map *map, uint64_t ram_bytes);
 /** layout_low_ram() - how much of @ram_bytes lies below the hole. */
 uint64_t layout_low_ram(uint64_t ram_bytes);
 
+/** layout_low_ram_q35() - the same on the q35 platform, whose firmware may put ECAM at 2.75 GiB. */
+uint64_t layout_low_ram_q35(uint64_t ram_bytes);
+
 struct boot_params_in {
     const char *kernel;    /* path */
     const char *initramfs; /* path, NULL for none */

@@ -6,6 +6,11 @@ uint64_t layout_low_ram(uint64_t ram_bytes)
     return MIN(ram_bytes, LAYOUT_LOW_RAM_LIMIT);
 }
 
+uint64_t layout_low_ram_q35(uint64_t ram_bytes)
+{
+    return ram_bytes <= LAYOUT_Q35_LOW_RAM_WHOLE ? ram_bytes : LAYOUT_Q35_LOW_RAM_SPLIT;
+}
+
 static void add(struct e820_map *map, uint64_t base, uint64_t end, enum e820_type type)
 {
     if (base < end)

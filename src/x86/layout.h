@@ -34,8 +34,14 @@
 #define LAYOUT_ECAM_LEN MIB(1)
 #define LAYOUT_IOAPIC 0xfec00000ull
 #define LAYOUT_LAPIC 0xfee00000ull
-#define LAYOUT_KVM_TSS 0xfffbd000ull          /* three pages, Intel only */
-#define LAYOUT_KVM_IDENTITY_MAP 0xfffbc000ull /* one page, Intel only */
+#define LAYOUT_KVM_TSS 0xfeffd000ull          /* three pages, Intel only; below any firmware */
+#define LAYOUT_KVM_IDENTITY_MAP 0xfeffc000ull /* one page, Intel only */
+
+/* The q35 platform: firmware puts ECAM at 2.75 GiB or above, and 256 MiB of it; low RAM ends below. */
+#define LAYOUT_Q35_LOW_RAM_WHOLE 0xb0000000ull /* this much RAM is all low; of more, 2 GiB are */
+#define LAYOUT_Q35_LOW_RAM_SPLIT GIB(2)
+#define LAYOUT_Q35_ECAM_LEN MIB(256)
+#define LAYOUT_Q35_MMIO32_END LAYOUT_IOAPIC
 
 #define LAYOUT_PORT_I8042 0x60 /* 0x60 and 0x64, 0x61 beside */
 #define LAYOUT_PORT_CMOS 0x70
@@ -44,8 +50,10 @@
 #define LAYOUT_PORT_FW_CFG 0x510 /* selector, data, DMA at 0x514 */
 #define LAYOUT_PORTS_FW_CFG 12
 #define LAYOUT_PORT_SLEEP 0x600 /* ACPI sleep control; also reset */
+#define LAYOUT_PORT_PM1 0x600   /* q35: event and control registers */
 #define LAYOUT_PORT_PM_TIMER 0x608
-#define LAYOUT_PORT_GED 0x60c /* what the Generic Event Device's interrupt means */
+#define LAYOUT_PORT_GED 0x60c       /* what the Generic Event Device's interrupt means */
+#define LAYOUT_PORT_SLEEP_Q35 0x60e /* as LAYOUT_PORT_SLEEP, where that is PM1's */
 #define LAYOUT_PORT_PCI 0xcf8
 
 #define LAYOUT_GSI_SERIAL 4

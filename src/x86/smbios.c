@@ -10,9 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#define ENTRY_POINT_BYTES 24
-#define TABLES_OFFSET 32 /* from the entry point */
-#define STRINGS_MAX 255  /* they are numbered in a byte */
+#define STRINGS_MAX 255 /* they are numbered in a byte */
 
 enum { HANDLE_MEMORY_ARRAY = 0x1000 };
 
@@ -203,9 +201,8 @@ static void add_mapped(struct buf *out, uint16_t handle, uint64_t base, uint64_t
     end(&r);
 }
 
-static void add_memory(struct buf *out, uint64_t ram_bytes)
+static void add_memory(struct buf *out, uint64_t ram_bytes, uint64_t low)
 {
-    uint64_t low = layout_low_ram(ram_bytes);
     add_memory_array(out, ram_bytes);
     add_memory_device(out, ram_bytes);
     if (low)
@@ -300,13 +297,13 @@ static void fill_entry_point(struct buf *out, size_t start, uint64_t base)
 {
     uint8_t *entry = out->data + start, sum = 0;
     memcpy(entry, "_SM3_", 5);
-    entry[6] = ENTRY_POINT_BYTES;
+    entry[6] = SMBIOS_ENTRY_POINT_BYTES;
     entry[7] = 3; /* major and minor version */
     entry[8] = 0;
     entry[10] = 1; /* entry point revision */
-    store_le32(entry + 12, (uint32_t)(out->len - start - TABLES_OFFSET));
-    store_le64(entry + 16, base + TABLES_OFFSET);
-    for (unsigned i = 0; i < ENTRY_POINT_BYTES; i++)
+    store_le32(entry + 12, (uint32_t)(out->len - start - SMBIOS_TABLES_OFFSET));
+    store_le64(entry + 16, base + SMBIOS_TABLES_OFFSET);
+    for (unsigned i = 0; i < SMBIOS_ENTRY_POINT_BYTES; i++)
         sum = (uint8_t)(sum + entry[i]);
     entry[5] = (uint8_t)-sum;
 }
@@ -320,13 +317,13 @@ int smbios_build(struct buf *out, uint64_t base, const struct smbios_in *in, str
     if (ret < 0)
         return ret;
     size_t start = out->len;
-    buf_extend(out, TABLES_OFFSET);
+    buf_extend(out, SMBIOS_TABLES_OFFSET);
     add_bios(out);
     add_system(out, in, uuid);
     add_chassis(out, in);
     add_processor(out, in);
     add_oem_strings(out, in);
-    add_memory(out, in->ram_bytes);
+    add_memory(out, in->ram_bytes, in->low_ram);
     add_boot_status_and_end(out);
     if (buf_failed(out))
         return error_set(err, -ENOMEM, "out of memory while making the SMBIOS tables");

@@ -23,6 +23,10 @@ struct acpi_in {
     uint64_t pci_mmio64;     /* base of the 64-bit PCI window */
     uint64_t pci_mmio64_len; /* 0 for none */
     bool serial;             /* a COM1 is there */
+    bool fw_cfg;             /* fw_cfg is there */
+    bool q35;                /* the q35 platform; what follows is used there only */
+    uint64_t low_ram_end;    /* PCI devices may be above, up to the I/O APIC */
+    uint64_t ecam;           /* where firmware has put configuration space; 0 for nowhere */
 };
 
 /** acpi_build() - RSDP and tables (XSDT, FADT, FACS-less, MADT, MCFG, DSDT) as they lie from guest address @base on. */
@@ -36,8 +40,12 @@ struct smbios_in {
     const char *const *oem_strings;
     size_t n_oem_strings;
     uint64_t ram_bytes;
+    uint64_t low_ram; /* bytes of it that lie below 4 GiB */
     uint32_t vcpus;
 };
+
+#define SMBIOS_ENTRY_POINT_BYTES 24
+#define SMBIOS_TABLES_OFFSET 32 /* of the tables, from the entry point */
 
 /** smbios_build() - SMBIOS 3 entry point at @base and its tables behind it. */
 int smbios_build(struct buf *out, uint64_t base, const struct smbios_in *in, struct error *err);

@@ -5,6 +5,7 @@ dynamic loader, so that it runs on any distribution; its kernel is trixie's clou
 """
 
 import lzma
+import os
 import pathlib
 import re
 import subprocess
@@ -53,6 +54,26 @@ def qemu_command():
     command = [root / "usr/lib64/ld-linux-x86-64.so.2", "--library-path", root / "usr/lib/x86_64-linux-gnu",
                root / "usr/bin/qemu-system-x86_64", "-L", root / "usr/share/qemu", "-L", root / "usr/share/seabios"]
     return [str(word) for word in command]
+
+
+def qemu_environment():
+    """The environment that QEMU runs in: with what keeps it alive when firmware of a nested guest writes CR8 (qemu_cr8.c)."""
+    source = HERE / "qemu_cr8.c"
+
+    def make(work):
+        subprocess.run(["gcc", "-std=gnu17", "-O2", "-shared", "-fPIC", "-o", str(work / "qemu_cr8.so"), str(source)],
+                       check=True)
+
+    return os.environ | {"LD_PRELOAD": str(cache.entry("qemu-cr8", cache.digest(FORMAT, source), make) / "qemu_cr8.so")}
+
+
+def firmware(suite, package, path):
+    """A file of one of Debian's firmware packages."""
+    def make(work):
+        cache.say(f"fetching {package} of Debian {suite}")
+        debian.with_dependencies(suite, [package], work / "root")
+
+    return cache.entry("firmware", cache.digest(suite, package), make) / "root" / path
 
 
 def _vmlinuz(root):
@@ -159,10 +180,22 @@ def shared_libraries(binary):
     return [pathlib.Path(path) for path in re.findall(r"(/\S+) \(0x", listed)]
 
 
-def program_archive(binary, installed_as):
-    """An archive with a program of this machine and all that it needs to run, to unpack over host_initramfs()."""
+def library(name):
+    """A shared library of this machine by its name, for what a program loads only when it needs it."""
+    listed = subprocess.run(["/sbin/ldconfig", "-p"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return pathlib.Path(re.search(rf"{re.escape(name)} \(libc6,x86-64\) => (\S+)", listed)[1])
+
+
+def program_archive(binary, installed_as, *loaded):
+    """
+    An archive with a program of this machine and all that it needs to run, to unpack over host_initramfs().
+
+    @loaded: names of libraries that it loads at run time.
+    """
     archive = initramfs.Archive()
     archive.file(installed_as, pathlib.Path(binary).read_bytes(), 0o755)
-    for library in shared_libraries(binary):
-        archive.file(str(library), library.read_bytes(), 0o755)
+    libraries = [library(name) for name in loaded]
+    needed = [path for binary in (binary, *libraries) for path in shared_libraries(binary)]
+    for library_path in dict.fromkeys([*needed, *libraries]):
+        archive.file(str(library_path), library_path.read_bytes(), 0o755)
     return archive.pack()

@@ -269,13 +269,13 @@ class EmulatedHost(Host):
         # In memory, so that nothing is left behind however this process ends.
         with os.fdopen(os.memfd_create("initramfs", 0), "wb") as initramfs, theirs:
             initramfs.write(images.host_initramfs().read_bytes())
-            initramfs.write(images.program_archive(husk, "usr/bin/husk"))
+            initramfs.write(images.program_archive(husk, "usr/bin/husk", "libcrypto.so.3"))
             initramfs.flush()
             # It warns of each processor feature that it does not emulate: shown only if it fails.
             self._errors = tempfile.TemporaryFile()
             self._qemu = subprocess.Popen([*command, "-initrd", f"/proc/self/fd/{initramfs.fileno()}"],
                                           pass_fds=[theirs.fileno(), initramfs.fileno()], stdin=subprocess.DEVNULL,
-                                          stderr=self._errors, preexec_fn=_die_with_parent())
+                                          env=images.qemu_environment(), stderr=self._errors, preexec_fn=_die_with_parent())
         super().__init__(mine)
         up = self.wait_for_agent(start_timeout)
         if not up:

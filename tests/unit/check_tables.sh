@@ -64,8 +64,10 @@ check_smbios() {
     done
 }
 
-# boot vCPUs, possible vCPUs, serial port, bytes of the 64-bit PCI window
-check_acpi one 1 1 1 0x1000000000
-check_acpi plain 2 2 0 0
-check_acpi absent 2 8 1 0x1000000000
-check_acpi full 254 254 1 0x3f0000000000
+# boot vCPUs, possible vCPUs, serial port, bytes of the 64-bit PCI window, ECAM on q35 (0: the other platform)
+check_acpi one 1 1 1 0x1000000000 0
+check_acpi plain 2 2 0 0 0
+check_acpi absent 2 8 1 0x1000000000 0
+check_acpi full 254 254 1 0x3f0000000000 0
+check_acpi q35 2 2 1 0x1000000000 0xb0000000
+check_acpi q35-new 1 1 0 0 0xe0000000

@@ -28,6 +28,7 @@ static int dump_acpi(const char *folder, char **args)
 {
     _cleanup_buf_ struct buf acpi = BUF_INIT;
     struct error err = ERROR_INIT;
+    uint64_t ecam = strtoull(args[4], NULL, 0);
     const struct acpi_in in = {
         .cpus = {.boot = (uint32_t)atoi(args[0]),
                  .max = (uint32_t)atoi(args[1]),
@@ -38,6 +39,10 @@ static int dump_acpi(const char *folder, char **args)
         .pci_mmio64 = GIB(64),
         .pci_mmio64_len = strtoull(args[3], NULL, 0),
         .serial = atoi(args[2]) != 0,
+        .fw_cfg = ecam != 0,
+        .q35 = ecam != 0,
+        .low_ram_end = GIB(2),
+        .ecam = ecam,
     };
     if (acpi_build(&acpi, LAYOUT_ACPI, &in, &err) < 0) {
         fprintf(stderr, "%s\n", err.message);
@@ -66,6 +71,7 @@ static int dump_smbios(const char *folder, char **args)
         .oem_strings = strings,
         .n_oem_strings = ARRAY_SIZE(strings),
         .ram_bytes = GIB(6),
+        .low_ram = GIB(3),
         .vcpus = (uint32_t)atoi(args[0]),
     };
     if (smbios_build(&smbios, 0, &in, &err) < 0) {
@@ -77,8 +83,8 @@ static int dump_smbios(const char *folder, char **args)
 
 int main(int argc, char **argv)
 {
-    if (argc != 6) {
-        fprintf(stderr, "usage: dump_tables FOLDER BOOT MAX SERIAL MMIO64_LEN\n");
+    if (argc != 7) {
+        fprintf(stderr, "usage: dump_tables FOLDER BOOT MAX SERIAL MMIO64_LEN ECAM\n");
         return 2;
     }
     return dump_acpi(argv[1], argv + 2) < 0 || dump_smbios(argv[1], argv + 2) < 0;

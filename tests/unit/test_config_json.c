@@ -15,6 +15,8 @@
 
 /* Every field that can be set beside the others. */
 static const char *const full_words[] = {
+    "--firmware",
+    "/boot/OVMF.fd",
     "--kernel",
     "/boot/vmlinuz",
     "--initramfs",
