@@ -51,7 +51,7 @@ static void allocate(struct buf *loader, const char *file, uint32_t align, enum 
     if (!fields)
         return;
     store_le32(fields, align);
-    fields[4] = zone;
+    fields[4] = (uint8_t)zone;
 }
 
 /** add_pointer() - the @size bytes at @offset of @file point into the tables. */
