@@ -144,20 +144,22 @@ static bool same_region(const struct reader *r, const struct igvm_header *h)
            load_le16(a + 20) == load_le16(b + 20) && !load_le32(a + 12) == !load_le32(b + 12);
 }
 
-/** join() - whether a page can be the next of the last run of @plan. */
-static bool join(const struct reader *r, const struct plan *plan, const struct igvm_header *h,
-                 bool shared, enum plan_page_type type, uint32_t file_offset)
+/** run_before() - the last run of @plan if page @h can be the next of it, else NULL. */
+static struct plan_run *run_before(const struct reader *r, const struct plan *plan,
+                                   const struct igvm_header *h, bool shared,
+                                   enum plan_page_type type, uint32_t file_offset)
 {
-    if (plan->n_runs == 0 || r->last_page.number + 1 != h->number ||
+    if (!plan->runs || plan->n_runs == 0 || r->last_page.number + 1 != h->number ||
         (plan->n_vmsas && plan->vmsas[plan->n_vmsas - 1].position == plan->n_runs))
-        return false;
-    const struct plan_run *last = &plan->runs[plan->n_runs - 1];
+        return NULL;
+    struct plan_run *last = &plan->runs[plan->n_runs - 1];
     if (last->type != type || last->shared != shared || last->header_bytes != page_bytes(h) ||
         last->gpa + last->len != load_le64(h->payload))
-        return false;
-    if (last->source == PLAN_SOURCE_FILE)
-        return file_offset && last->range.offset + last->len == file_offset;
-    return file_offset == 0;
+        return NULL;
+    bool follows = last->source == PLAN_SOURCE_FILE
+                       ? file_offset && last->range.offset + last->len == file_offset
+                       : file_offset == 0;
+    return follows ? last : NULL;
 }
 
 static int add_page(struct reader *r, const struct igvm_header *h, struct error *err)
@@ -182,11 +184,11 @@ static int add_page(struct reader *r, const struct igvm_header *h, struct error 
     if (result < 0)
         return result;
     struct plan *plan = qemu ? &r->region : r->plan;
-    if (join(r, plan, h, shared, type, file_offset)) {
-        plan->runs[plan->n_runs - 1].len += bytes;
+    struct plan_run *run = run_before(r, plan, h, shared, type, file_offset);
+    if (run) {
+        run->len += bytes;
     } else {
-        struct plan_run *run =
-            plan_add_pages(plan, load_le64(p), bytes, type, "IGVM page data", err);
+        run = plan_add_pages(plan, load_le64(p), bytes, type, "IGVM page data", err);
         if (!run)
             return header_error(h, err);
         run->shared = shared;
