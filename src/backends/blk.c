@@ -75,7 +75,9 @@ static int open_blk(void *state, struct vu_backend *backend, struct error *err)
     backend->device = device;
     backend->features = blk_features(&device->disk);
     backend->n_queues = device->n_queues;
-    backend->queue_size = device->queue_size;
+    /* The driver is told how many buffers a request may have; a front-end that has larger rings is served too, as
+     * vhost-user has no words to ask. */
+    backend->queue_size = BLK_QUEUE_SIZE_MAX;
     backend->config_len = BLK_CONFIG_BYTES;
     return 0;
 }

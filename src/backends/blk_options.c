@@ -10,7 +10,6 @@
 
 #define QUEUES_MAX 64
 #define QUEUE_SIZE_MIN 4u /* header, data and status are three */
-#define QUEUE_SIZE_MAX 1024u
 #define LOCK_WAIT_MS_MAX 60000
 #define POLL_US_MAX 1000
 #define POLL_US_DEFAULT 50
@@ -60,7 +59,8 @@ const char blk_options_help[] =
     "  --readonly               refuse writes\n"
     "  --direct                 go around the host's page cache (O_DIRECT)\n"
     "  --num-queues N           queues, 1 to 64 (1)\n"
-    "  --queue-size N           descriptors in a queue, a power of two, 4 to 1024 (128)\n"
+    "  --queue-size N           descriptors that queues are made for, a power of two, 4 to 1024 "
+    "(128)\n"
     "  --serial TEXT            the serial number that the guest sees, at most 20 bytes\n"
     "  --lock WHAT              byte-range (the default), full or off\n"
     "  --lock-wait MS           how long to wait for another process to let go of the lock (0)\n"
@@ -147,7 +147,7 @@ int blk_options_set(struct blk_options *o, int val, const char *value, struct er
     } numbers[] = {
         {OPT_FILE_FD, 0, INT_MAX, .number = &o->file_fd},
         {OPT_NUM_QUEUES, 1, QUEUES_MAX, .count = &o->n_queues},
-        {OPT_QUEUE_SIZE, QUEUE_SIZE_MIN, QUEUE_SIZE_MAX, .count = &o->queue_size},
+        {OPT_QUEUE_SIZE, QUEUE_SIZE_MIN, BLK_QUEUE_SIZE_MAX, .count = &o->queue_size},
         {OPT_LOCK_WAIT, 0, LOCK_WAIT_MS_MAX, .count = &o->lock_wait_ms},
         {OPT_POLL, 0, POLL_US_MAX, .count = &o->poll_us},
         {OPT_BW_SIZE, 0, UINT64_MAX, .amount = &bw->size},

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define BLK_QUEUE_SIZE_MAX 1024u
+
 struct blk_options {
     char *path;
     int file_fd; /* instead of path; -1 if not given */

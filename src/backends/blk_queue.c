@@ -6,7 +6,7 @@
  * while; how long is decided by how long the last sleeps were, and a queue whose sleeps are long is not watched.
  *
  * Buffered writes: where the file system cannot write without ever waiting (ext4), io_uring hands each to a worker
- * thread, at several times the cost of the write. They are made on the spot instead, until one turns out to be slow:
+ * thread, at several times the cost of the write. They are made on the spot instead, until they turn out to be slow:
  * then the disk is busy, and for a while writes are handed over, so that reads need not stand behind them.
  */
 #include "backends/blk_queue.h"
@@ -21,6 +21,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,7 +41,7 @@ struct blk_queue {
     struct blk_device *device;
     struct vu_queue *queue;
     int epoll, timer;
-    bool has_ring, held, broken, stopping;
+    bool has_ring, held, broken, stopping, was_slow;
     struct io_uring ring;
     unsigned under_way, queued; /* in the ring; of these, not yet submitted */
     uint64_t unannounced;       /* bytes of requests that the driver was not told of */
@@ -97,16 +98,27 @@ static bool hand_over(struct blk_queue *q, struct blk_task *task, const struct b
     return true;
 }
 
-/* A write into the page cache, made here although it might wait. */
+/* How often this thread has waited, rather than been made to. */
+static long waits_so_far(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nvcsw : 0;
+}
+
+/* A write into the page cache, made here although it might wait. Two slow ones in a row, the second seen to wait for
+ * something and not just to lose the processor, are taken for a busy disk. */
 static int64_t write_here(struct blk_queue *q, const struct blk_io *io)
 {
     uint64_t before = now_ns();
     if (before < q->slow_until_ns)
         return -EAGAIN;
+    long waits = q->was_slow ? waits_so_far() : 0;
     int64_t result = blk_io_wait(&q->device->disk, io);
     uint64_t after = now_ns();
-    if (after - before > SLOW_WRITE_NS)
+    bool slow = after - before > SLOW_WRITE_NS;
+    if (slow && q->was_slow && waits_so_far() != waits)
         q->slow_until_ns = after + SLOW_PERIOD_NS;
+    q->was_slow = slow;
     return result;
 }
 
