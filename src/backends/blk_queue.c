@@ -5,6 +5,9 @@
  * Waking a thread costs more than a small request does. So before it sleeps, a queue that is busy is watched for a
  * while; how long is decided by how long the last sleeps were, and a queue whose sleeps are long is not watched.
  *
+ * Large reads: copying one out of the page cache keeps a processor busy for longer than it takes to wake another. When
+ * several are there, io_uring's own threads make them; a single one is made on the spot.
+ *
  * Buffered writes: where the file system cannot write without ever waiting (ext4), io_uring hands each to a worker
  * thread, at several times the cost of the write. They are made on the spot instead, until they turn out to be slow:
  * then the disk is busy, and for a while writes are handed over, so that reads need not stand behind them.
@@ -19,6 +22,7 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -27,9 +31,11 @@
 #include <unistd.h>
 
 #define RING_ENTRIES_MAX 128u
-#define BATCH_REQUESTS 32u     /* looks at the stop event and at what has ended at least so often */
-#define NOTIFY_BYTES KIB(64)   /* a driver works on what is done while the rest is copied */
-#define SLOW_WRITE_NS 2000000u /* no copy into the page cache takes that long ... */
+#define BATCH_REQUESTS 32u   /* looks at the stop event and at what has ended at least so often */
+#define NOTIFY_BYTES KIB(64) /* a driver works on what is done while the rest is copied */
+#define LARGE_READ_BYTES KIB(128) /* takes longer to copy than a helper to wake */
+#define HELPERS_MAX 4u
+#define SLOW_WRITE_NS 2000000u    /* no copy into the page cache takes that long ... */
 #define SLOW_PERIOD_NS 100000000u /* ... for that long nobody waits for one */
 #define POLL_START_NS 10000u
 #define RETRY_MS 1
@@ -44,6 +50,8 @@ struct blk_queue {
     bool has_ring, held, broken, stopping, was_slow;
     struct io_uring ring;
     unsigned under_way, queued; /* in the ring; of these, not yet submitted */
+    unsigned helped, helpers;   /* large reads that kernel threads make for this one; at most */
+    struct blk_task *put_off;   /* a large read not yet started */
     uint64_t unannounced;       /* bytes of requests that the driver was not told of */
     uint64_t poll_ns, slow_until_ns;
     struct blk_task task; /* the one being started; held back by the limiter if held */
@@ -94,6 +102,8 @@ static bool hand_over(struct blk_queue *q, struct blk_task *task, const struct b
     if (!sqe || !blk_io_prepare(&q->device->disk, io, sqe))
         return false;
     io_uring_sqe_set_data(sqe, task);
+    if (task->helped)
+        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
     q->queued++;
     return true;
 }
@@ -133,20 +143,28 @@ static int64_t try_here(struct blk_queue *q, const struct blk_io *io)
     return result;
 }
 
-/* Start the request in q->task. */
-static void start(struct blk_queue *q)
+static void release(struct blk_queue *q, struct blk_task *task)
 {
-    struct blk_task *task = &q->task;
+    if (task != &q->task)
+        free(task);
+}
+
+/* Start a request: q->task, which is copied if it outlasts this call, or a copy already. */
+static void start(struct blk_queue *q, struct blk_task *task)
+{
     struct blk_io io;
     while (blk_task_next(task, &io)) {
-        int64_t result = try_here(q, &io);
+        int64_t result = task->helped ? -EAGAIN : try_here(q, &io);
         if (result == -EAGAIN && q->has_ring && io.kind != BLK_IO_DISCARD) {
-            struct blk_task *kept = blk_task_keep(task);
+            struct blk_task *kept = task == &q->task ? blk_task_keep(task) : task;
             if (kept && blk_task_next(kept, &io) && hand_over(q, kept, &io)) {
                 q->under_way++;
+                q->helped += kept->helped;
                 return;
             }
-            free(kept);
+            if (kept != task)
+                free(kept);
+            task->helped = false;
             (void)blk_task_next(task, &io);
         }
         if (result == -EAGAIN)
@@ -154,6 +172,20 @@ static void start(struct blk_queue *q)
         blk_task_advance(task, result);
     }
     answer(q, task);
+    release(q, task);
+}
+
+/* Start the read that was put off, by a helper if @help. */
+static void start_put_off(struct blk_queue *q, bool help)
+{
+    struct blk_task *task = q->put_off;
+    q->put_off = NULL;
+    if (!task)
+        return;
+    task->helped = help && q->helped < q->helpers;
+    start(q, task);
+    if (help)
+        submit(q);
 }
 
 /* The access of a request in the ring ended. */
@@ -171,6 +203,7 @@ static void go_on(struct blk_queue *q, struct blk_task *task, int64_t result)
         blk_task_advance(task, blk_io_wait(&q->device->disk, &io));
     }
     q->under_way--;
+    q->helped -= task->helped;
     answer(q, task);
     free(task);
 }
@@ -188,6 +221,21 @@ static bool reap(struct blk_queue *q)
         any = true;
     }
     return any;
+}
+
+/* Put a large read off until it is known whether another request comes behind it. */
+static bool try_put_off(struct blk_queue *q)
+{
+    const struct blk_task *task = &q->task;
+    if (task->stage != BLK_STAGE_DATA || task->request.type != BLK_T_IN ||
+        task->request.len < LARGE_READ_BYTES || task->disk->direct)
+        return false;
+    if (q->helped)
+        reap(q); /* one may be done */
+    if (q->helped >= q->helpers)
+        return false;
+    q->put_off = blk_task_keep(task);
+    return q->put_off != NULL;
 }
 
 /* Whether the rate limit lets the request in q->task through; else the timer is set. */
@@ -216,7 +264,7 @@ static unsigned serve_batch(struct blk_queue *q)
     if (q->held) {
         if (!within_limit(q))
             return 0;
-        start(q);
+        start(q, &q->task);
         n++;
     }
     while (n < BATCH_REQUESTS) {
@@ -227,11 +275,14 @@ static unsigned serve_batch(struct blk_queue *q)
             break;
         uint8_t status = blk_request_parse(&q->task.request, &q->device->disk, &chain, q->data);
         blk_task_start(&q->task, &q->device->disk, status, stable);
+        start_put_off(q, true);
         if (!within_limit(q))
             break;
-        start(q);
+        if (!try_put_off(q))
+            start(q, &q->task);
         n++;
     }
+    start_put_off(q, q->helped > 0);
     return n;
 }
 
@@ -308,7 +359,7 @@ static void serve(struct blk_queue *q)
 static void drain(struct blk_queue *q)
 {
     if (q->held)
-        start(q);
+        start(q, &q->task);
     q->held = false;
     while (q->under_way) {
         if (!submit(q) && io_uring_cq_ready(&q->ring) == 0)
@@ -329,12 +380,17 @@ static bool watch_fd(struct blk_queue *q, int fd, enum wake what, uint32_t event
 
 static void open_ring(struct blk_queue *q)
 {
+    cpu_set_t cpus;
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+        q->helpers = CPU_COUNT(&cpus) > 1 ? HELPERS_MAX : 0;
     unsigned entries = MIN(vu_queue_size(q->queue), RING_ENTRIES_MAX);
     int r = io_uring_queue_init(entries, &q->ring, IORING_SETUP_CLAMP);
     q->has_ring = r == 0;
-    if (r < 0)
-        log_warn("queue %u: no io_uring (%s): requests wait for each other",
-                 vu_queue_index(q->queue), strerror(-r));
+    if (r == 0)
+        return;
+    q->helpers = 0;
+    log_warn("queue %u: no io_uring (%s): requests wait for each other", vu_queue_index(q->queue),
+             strerror(-r));
 }
 
 static bool open_events(struct blk_queue *q)

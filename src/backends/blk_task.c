@@ -37,6 +37,7 @@ void blk_task_start(struct blk_task *task, struct blk_disk *disk, uint8_t status
     task->method = BLK_PUNCH;
     task->bounce = NULL;
     task->bouncing = false;
+    task->helped = false;
     if (status != BLK_S_OK) {
         finish(task, status);
         return;

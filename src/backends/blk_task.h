@@ -23,6 +23,7 @@ struct blk_task {
     unsigned segment;
     uint64_t done; /* bytes of that segment, or of the data */
     enum blk_method method;
+    bool helped; /* for who carries the accesses out: a thread of its own does */
 
     /* Where O_DIRECT does not take the guest's own buffers. */
     uint8_t *bounce;

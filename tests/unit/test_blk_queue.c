@@ -229,6 +229,30 @@ static void large_writes_go_through_small_buffers(void **state)
     close_bench();
 }
 
+static void large_reads_are_right_alone_and_among_others(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= 8; n++) {
+        open_bench(false, false);
+        volatile uint8_t *status[16];
+        uint8_t *data[16];
+        for (unsigned i = 0; i < n; i++) {
+            data[i] = room(KIB(256), 512);
+            status[i] = add(BLK_T_IN, i * 512, data[i], KIB(256), 12345);
+            data[8 + i] = room(512, 512);
+            status[8 + i] = n % 2 ? add(BLK_T_IN, i, data[8 + i], 512, 0) : status[i];
+        }
+        run();
+        for (unsigned i = 0; i < n; i++) {
+            assert_int_equal(*status[i] | *status[8 + i], BLK_S_OK);
+            assert_pattern(data[i], i * KIB(256), KIB(256));
+            if (n % 2)
+                assert_pattern(data[8 + i], i * 512, 512);
+        }
+        close_bench();
+    }
+}
+
 static void the_serial_number_is_cut_to_the_buffer(void **state)
 {
     (void)state;
@@ -521,6 +545,7 @@ int main(void)
         cmocka_unit_test(direct_disks_take_buffers_at_any_address),
         cmocka_unit_test(direct_reads_may_be_smaller_than_a_block_and_writes_not),
         cmocka_unit_test(large_writes_go_through_small_buffers),
+        cmocka_unit_test(large_reads_are_right_alone_and_among_others),
         cmocka_unit_test(the_serial_number_is_cut_to_the_buffer),
         cmocka_unit_test(zeroes_are_written_and_holes_punched),
         cmocka_unit_test(zeroes_are_written_where_the_file_system_cannot_zero),
