@@ -57,7 +57,9 @@ static int add_platforms(struct writer *w, struct error *err)
     }
     if (!w->snp)
         return 0;
-    IGVM_VHS_GUEST_POLICY policy = {.policy = w->build->policy, .compatibility_mask = w->snp};
+    IGVM_VHS_GUEST_POLICY policy = {0};
+    policy.policy = w->build->policy;
+    policy.compatibility_mask = w->snp;
     return add(w, IGVM_VHT_GUEST_POLICY, &policy, sizeof(policy), NULL, 0, err);
 }
 

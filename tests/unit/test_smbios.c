@@ -89,7 +89,8 @@ static void system_strings_are_the_users(void **state)
         .family = "Familie \xc3\xa4",
         .uuid = "00112233-4455-6677-8899-AABBccddeeff",
         .chassis_asset_tag = "tag",
-        .ram_bytes = MIB(256), .low_ram = MIB(256),
+        .ram_bytes = MIB(256),
+        .low_ram = MIB(256),
         .vcpus = 1,
     };
     assert_int_equal(smbios_build(&smbios, 0xf0000, &in, &err), 0);
@@ -111,7 +112,8 @@ static void what_is_not_given_is_husks_or_not_specified(void **state)
     static const uint8_t no_uuid[16] = {0};
     _cleanup_buf_ struct buf smbios = BUF_INIT;
     struct error err = ERROR_INIT;
-    const struct smbios_in in = {.serial_number = "", .ram_bytes = MIB(256), .low_ram = MIB(256), .vcpus = 1};
+    const struct smbios_in in = {
+        .serial_number = "", .ram_bytes = MIB(256), .low_ram = MIB(256), .vcpus = 1};
     assert_int_equal(smbios_build(&smbios, 0xf0000, &in, &err), 0);
     const uint8_t *system = find_type(&smbios, 1);
     assert_string_equal(string_of(system, 0x04), "husk");
@@ -194,7 +196,8 @@ static void memory_of_any_size_is_described(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         _cleanup_buf_ struct buf smbios = BUF_INIT;
         struct error err = ERROR_INIT;
-        const struct smbios_in in = {.ram_bytes = cases[i].ram, .low_ram = layout_low_ram(cases[i].ram), .vcpus = 254};
+        const struct smbios_in in = {
+            .ram_bytes = cases[i].ram, .low_ram = layout_low_ram(cases[i].ram), .vcpus = 254};
         assert_int_equal(smbios_build(&smbios, 0xf0000, &in, &err), 0);
         const uint8_t *device = find_type(&smbios, 17), *mapped = find_type(&smbios, 19);
         assert_int_equal(load_le16(device + 0x0c), cases[i].size);
