@@ -57,10 +57,12 @@ int blk_config_read(const struct blk_disk *disk, unsigned n_queues, unsigned que
         .opt_io_size = htole32(disk->opt_io_bytes / disk->logical_bytes),
         .writeback = atomic_load(&disk->writeback),
         .num_queues = htole16((uint16_t)n_queues),
-        .max_write_zeroes_sectors = htole32(BLK_SEGMENT_SECTORS_MAX),
-        .max_write_zeroes_seg = htole32(BLK_SEGMENTS_MAX),
-        .write_zeroes_may_unmap = disk->can_discard,
     };
+    if (!disk->readonly) {
+        config.max_write_zeroes_sectors = htole32(BLK_SEGMENT_SECTORS_MAX);
+        config.max_write_zeroes_seg = htole32(BLK_SEGMENTS_MAX);
+        config.write_zeroes_may_unmap = disk->can_discard;
+    }
     if (disk->can_discard) {
         config.max_discard_sectors = htole32(BLK_SEGMENT_SECTORS_MAX);
         config.max_discard_seg = htole32(BLK_SEGMENTS_MAX);
