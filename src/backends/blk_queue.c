@@ -286,10 +286,10 @@ static unsigned serve_batch(struct blk_queue *q)
     return n;
 }
 
-/* Watch the ring for up to q->poll_ns. Returns whether something came. */
+/* Watch the ring for up to q->poll_ns, but not while helpers need the processors. Returns whether something came. */
 static bool watch(struct blk_queue *q, uint64_t since_ns)
 {
-    if (!q->poll_ns || q->held)
+    if (!q->poll_ns || q->held || q->helped)
         return false;
     do {
         for (unsigned i = 0; i < 16; i++) {
