@@ -272,6 +272,19 @@ void pci_device_start(struct pci_device *device)
     pthread_mutex_unlock(&device->host->lock);
 }
 
+void pci_device_remove(struct pci_device *device)
+{
+    struct pci_host *host = device->host;
+    pthread_mutex_lock(&host->lock);
+    device->started = false;
+    place_bars(host);
+    for (unsigned slot = 0; slot < PCI_DEVICES_MAX; slot++)
+        if (host->devices[slot] == device)
+            host->devices[slot] = NULL;
+    pthread_mutex_unlock(&host->lock);
+    free(device);
+}
+
 /** find() - the device at @bus, @slot, @function, if the guest can see it; the lock is held. */
 static struct pci_device *find(struct pci_host *host, unsigned bus, unsigned slot,
                                unsigned function)
@@ -281,8 +294,10 @@ static struct pci_device *find(struct pci_host *host, unsigned bus, unsigned slo
 }
 
 /** config_read() - one access; it may reach into the extended space, which reads as zero. */
-static void config_read(const struct pci_device *device, unsigned offset, void *data, unsigned len)
+static void config_read(struct pci_device *device, unsigned offset, void *data, unsigned len)
 {
+    if (offset < CONFIG_BYTES && device->params.ops && device->params.ops->config_will_be_read)
+        device->params.ops->config_will_be_read(device->params.device, offset, len);
     uint8_t *to = data;
     for (unsigned i = 0; i < len; i++)
         to[i] = offset + i < CONFIG_BYTES ? device->config[offset + i] : 0;
@@ -322,7 +337,7 @@ static void ports_read(void *opaque, uint64_t offset, void *data, unsigned len)
     if (offset == 0 && len == 4) {
         store_le32(data, host->address);
     } else if (offset >= 4) {
-        const struct pci_device *device = selected(host);
+        struct pci_device *device = selected(host);
         if (device)
             config_read(device, (host->address & 0xfc) + (unsigned)(offset & 3), data, len);
     }
@@ -355,7 +370,7 @@ static void ecam_read(void *opaque, uint64_t offset, void *data, unsigned len)
     struct pci_host *host = opaque;
     memset(data, 0xff, len);
     pthread_mutex_lock(&host->lock);
-    const struct pci_device *device = ecam_device(host, offset);
+    struct pci_device *device = ecam_device(host, offset);
     if (device)
         config_read(device, offset & 0xfff, data, len);
     pthread_mutex_unlock(&host->lock);

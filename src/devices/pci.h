@@ -26,6 +26,8 @@ struct pci_device_ops {
     void (*bar_moved)(void *device, unsigned bar, uint64_t base);
     /* The guest wrote @len bytes of configuration space at @offset; the new contents are there already. */
     void (*config_written)(void *device, unsigned offset, unsigned len);
+    /* The guest reads @len bytes at @offset: the last moment to change what is there. May be NULL. */
+    void (*config_will_be_read)(void *device, unsigned offset, unsigned len);
 };
 
 struct pci_device_params {
@@ -103,6 +105,9 @@ void pci_device_start(struct pci_device *device);
 
 /** pci_device_writable() - which bits of its configuration space the guest can change, 256 bytes; before it is started. */
 uint8_t *pci_device_writable(struct pci_device *device);
+
+/** pci_device_remove() - off the bus, and freed: its BARs answer nowhere, as @ops are told. No vCPU may be in its @ops. */
+void pci_device_remove(struct pci_device *device);
 
 /** pci_device_config() - its configuration space, 256 bytes; for @config_written, whose caller holds the lock. */
 uint8_t *pci_device_config(struct pci_device *device);

@@ -1,0 +1,353 @@
+/*
+ * The control thread. It waits for jobs from vCPU threads, for what the back-end says unasked, and for the back-end's
+ * end, which shows as the end of its connection and, for husk's own, of its process.
+ */
+#include "virtio/device_internal.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+/* A back-end that died is started again at once; one that dies again soon, after a while that doubles. */
+#define RETRY_FIRST_MS 100
+#define RETRY_MOST_MS 5000
+/* One that has lived so long is no longer one that dies soon. */
+#define STEADY_MS 5000
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool is_connected(const struct vhost_user_device *device)
+{
+    return device->frontend.fd >= 0;
+}
+
+/** retry_later() - when the next try to connect is. */
+static void retry_later(struct vhost_user_device *device)
+{
+    int64_t delay = 0;
+    if (device->failures)
+        delay = MIN((int64_t)RETRY_FIRST_MS << MIN(device->failures - 1, 10u), RETRY_MOST_MS);
+    device->failures++;
+    device->retry_at = now_ms() + delay;
+}
+
+/** lose() - the connection is gone or of no more use: @why. */
+static void lose(struct vhost_user_device *device, const char *why)
+{
+    const struct vhost_user_device_params *params = &device->params;
+    log_error("%s: lost its back-end: %s", params->name, why);
+    event_emit(params->events, "device", "backend-died", "id", params->name, "reason", why, NULL);
+    device_disconnect(device);
+    if (params->own_backend)
+        params->ops->kill(params->ctx);
+    if (now_ms() - device->connected_at >= STEADY_MS)
+        device->failures = 0;
+    retry_later(device);
+}
+
+/** give_up() - the device can do nothing more before the driver resets it. */
+static void give_up(struct vhost_user_device *device, const char *why)
+{
+    log_error("%s: needs a reset by the driver: %s", device->params.name, why);
+    event_emit(device->params.events, "device", "needs-reset", "id", device->params.name, "reason",
+               why, NULL);
+    device->broken = true;
+    virtio_pci_needs_reset(device->pci);
+}
+
+/** start() - hand the driver's queues to a back-end that is connected. */
+static void start(struct vhost_user_device *device, bool recover)
+{
+    struct error err = ERROR_INIT;
+    int ret = device_start(device, recover, &err);
+    if (ret == -EINVAL || ret == -EREMOTEIO)
+        give_up(device, err.message);
+    else if (ret < 0)
+        lose(device, err.message);
+    else if (recover)
+        log_info("%s: its back-end goes on", device->params.name);
+}
+
+static void reconnect(struct vhost_user_device *device)
+{
+    struct error err = ERROR_INIT;
+    device->connected_at = now_ms();
+    if (device_connect(device, true, &err) < 0) {
+        /* Said aloud a few times; a socket that nobody serves any more is not worth a full disk of lines. */
+        log_message(device->failures < 4 ? LOG_WARN : LOG_DEBUG, "%s: %s", device->params.name,
+                    err.message);
+        if (device->params.own_backend)
+            device->params.ops->kill(device->params.ctx);
+        retry_later(device);
+        return;
+    }
+    if (device->active && !device->broken)
+        start(device, true);
+    if (is_connected(device))
+        virtio_pci_config_changed(device->pci);
+}
+
+/** reset() - the driver wants the device as new; done when nothing touches its queues any more. */
+static void reset(struct vhost_user_device *device)
+{
+    struct error err = ERROR_INIT;
+    bool connected = is_connected(device);
+    if (device->active && connected && !device->broken && device_stop(device, &err) < 0) {
+        /* Not drained: whatever it may still do ends with its process, or with its connection. */
+        lose(device, err.message);
+        device->failures = 0;
+        device->retry_at = now_ms();
+    } else if (device->broken && connected) {
+        /* Of unknown state: begin anew. */
+        lose(device, "the driver resets the device");
+    }
+    cleanup_close(&device->inflight_fd);
+    device->inflight_fd = -1;
+    device->active = device->broken = false;
+    virtio_pci_reset_done(device->pci);
+}
+
+static void write_config(struct vhost_user_device *device, const struct config_write *write)
+{
+    struct error err = ERROR_INIT;
+    if (!is_connected(device))
+        return;
+    int ret = frontend_set_config(&device->frontend, write->offset, write->data, write->len, &err);
+    if (ret == 0)
+        ret = device_read_config(device, &err);
+    if (ret == -EREMOTEIO)
+        log_debug("%s: a write of its configuration: %s", device->params.name, err.message);
+    else if (ret < 0)
+        lose(device, err.message);
+}
+
+static void backend_request(struct vhost_user_device *device)
+{
+    struct error err = ERROR_INIT;
+    bool changed = false;
+    if (frontend_backend_request(&device->frontend, &changed, &err) < 0)
+        log_debug("%s: requests of its back-end: %s", device->params.name, err.message);
+    if (!changed)
+        return;
+    if (device_read_config(device, &err) < 0)
+        lose(device, err.message);
+    else
+        virtio_pci_config_changed(device->pci);
+}
+
+/** do_jobs() - what the driver asked for. Returns false if the thread is to end. */
+static bool do_jobs(struct vhost_user_device *device)
+{
+    pthread_mutex_lock(&device->lock);
+    struct device_jobs jobs = device->jobs;
+    device->jobs = (struct device_jobs){.exit = jobs.exit};
+    pthread_mutex_unlock(&device->lock);
+    if (jobs.exit)
+        return false;
+    for (unsigned i = 0; i < jobs.n_writes; i++)
+        write_config(device, &jobs.writes[i]);
+    if (jobs.activate) {
+        device->active = true;
+        if (!jobs.reset && is_connected(device))
+            start(device, false);
+        else if (jobs.reset)
+            device->active = false; /* never started */
+    }
+    if (jobs.reset)
+        reset(device);
+    return true;
+}
+
+/** wait_for_event() - for jobs, the back-end, or the time to try again. */
+static void wait_for_event(struct vhost_user_device *device)
+{
+    int timeout = -1;
+    if (!is_connected(device))
+        timeout = (int)MAX(device->retry_at - now_ms(), 0);
+    struct pollfd fds[] = {
+        {.fd = device->wake_fd, .events = POLLIN},
+        {.fd = device->frontend.fd, .events = POLLIN | POLLRDHUP},
+        {.fd = device->pidfd, .events = POLLIN},
+        {.fd = device->frontend.backend_fd, .events = POLLIN},
+    };
+    int ready = poll(fds, ARRAY_SIZE(fds), timeout);
+    if (ready < 0)
+        return;
+    uint64_t count;
+    if (fds[0].revents && read(device->wake_fd, &count, sizeof(count)) < 0)
+        log_debug("%s: woken for nothing", device->params.name);
+    if (fds[2].revents)
+        lose(device, "its process has ended");
+    else if (fds[1].revents & (POLLHUP | POLLRDHUP | POLLERR))
+        lose(device, "it closed the connection");
+    else if (fds[1].revents)
+        lose(device, "it spoke without being asked");
+    else if (fds[3].revents)
+        backend_request(device);
+    if (!is_connected(device) && now_ms() >= device->retry_at)
+        reconnect(device);
+}
+
+static void *control(void *opaque)
+{
+    struct vhost_user_device *device = opaque;
+    while (do_jobs(device))
+        wait_for_event(device);
+    struct error err = ERROR_INIT;
+    if (device->active && !device->broken && is_connected(device) &&
+        device_stop(device, &err) < 0) {
+        log_warn("%s: its back-end does not end: %s", device->params.name, err.message);
+        if (device->params.own_backend)
+            device->params.ops->kill(device->params.ctx);
+    }
+    return NULL;
+}
+
+static void wake(struct vhost_user_device *device)
+{
+    eventfd_write(device->wake_fd, 1);
+}
+
+static void on_activate(void *opaque)
+{
+    struct vhost_user_device *device = opaque;
+    pthread_mutex_lock(&device->lock);
+    device->jobs.activate = true;
+    pthread_mutex_unlock(&device->lock);
+    wake(device);
+}
+
+static void on_reset(void *opaque)
+{
+    struct vhost_user_device *device = opaque;
+    pthread_mutex_lock(&device->lock);
+    device->jobs.reset = true;
+    pthread_mutex_unlock(&device->lock);
+    wake(device);
+}
+
+static void on_config_read(void *opaque, unsigned offset, void *data, unsigned len)
+{
+    struct vhost_user_device *device = opaque;
+    pthread_mutex_lock(&device->lock);
+    memcpy(data, device->config + offset, len);
+    pthread_mutex_unlock(&device->lock);
+}
+
+static void on_config_write(void *opaque, unsigned offset, const void *data, unsigned len)
+{
+    struct vhost_user_device *device = opaque;
+    pthread_mutex_lock(&device->lock);
+    /* A driver that writes faster than the back-end takes it loses the rest: no field is written twice in a row. */
+    if (device->jobs.n_writes < CONFIG_WRITES_MAX && len <= CONFIG_WRITE_BYTES) {
+        struct config_write *write = &device->jobs.writes[device->jobs.n_writes++];
+        *write = (struct config_write){.offset = offset, .len = len};
+        memcpy(write->data, data, len);
+    }
+    pthread_mutex_unlock(&device->lock);
+    wake(device);
+}
+
+static const struct virtio_pci_ops transport_ops = {
+    .activate = on_activate,
+    .reset = on_reset,
+    .config_read = on_config_read,
+    .config_write = on_config_write,
+};
+
+static int show(struct vhost_user_device *device, struct error *err)
+{
+    const struct vhost_user_device_params *params = &device->params;
+    struct virtio_pci_params transport = {
+        .name = params->name,
+        .pci = params->pci,
+        .vm_fd = params->vm_fd,
+        .routes = params->routes,
+        .virtio_id = params->virtio_id,
+        .class_code = params->class_code,
+        .n_queues = params->n_queues,
+        .queue_size = params->queue_size,
+        .features = device->features,
+        .config_len = params->config_len,
+        .bars_64bit = params->bars_64bit,
+        .ops = &transport_ops,
+        .device = device,
+    };
+    device->pci = virtio_pci_new(&transport, err);
+    return device->pci ? 0 : err->code;
+}
+
+/** start_thread() - with all signals blocked: they are the main thread's and the vCPUs'. */
+static int start_thread(struct vhost_user_device *device, struct error *err)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int code = pthread_create(&device->thread, NULL, control, device);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (code)
+        return error_set_errno(err, -code, "could not start a thread");
+    device->thread_runs = true;
+    pthread_setname_np(device->thread, "device");
+    return 0;
+}
+
+struct vhost_user_device *vhost_user_device_new(const struct vhost_user_device_params *params,
+                                                struct error *err)
+{
+    struct vhost_user_device *device = calloc(1, sizeof(*device));
+    if (!device || params->config_len > VHOST_USER_CONFIG_MAX) {
+        error_set(err, device ? -EINVAL : -ENOMEM, "no room for the device");
+        free(device);
+        return NULL;
+    }
+    device->params = *params;
+    device->frontend = VHOST_USER_FRONTEND_INIT;
+    device->pidfd = device->inflight_fd = -1;
+    pthread_mutex_init(&device->lock, NULL);
+    device->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int ret = device->wake_fd < 0 ? error_set_errno(err, -errno, "could not make an eventfd") : 0;
+    if (ret == 0)
+        ret = device_connect(device, false, err);
+    device->connected_at = now_ms();
+    if (ret == 0)
+        ret = show(device, err);
+    if (ret == 0)
+        ret = start_thread(device, err);
+    if (ret < 0) {
+        vhost_user_device_free(device);
+        return NULL;
+    }
+    return device;
+}
+
+void vhost_user_device_free(struct vhost_user_device *device)
+{
+    if (!device)
+        return;
+    if (device->thread_runs) {
+        pthread_mutex_lock(&device->lock);
+        device->jobs.exit = true;
+        pthread_mutex_unlock(&device->lock);
+        wake(device);
+        pthread_join(device->thread, NULL);
+    }
+    device_disconnect(device);
+    virtio_pci_free(device->pci);
+    cleanup_close(&device->inflight_fd);
+    cleanup_close(&device->wake_fd);
+    pthread_mutex_destroy(&device->lock);
+    free(device);
+}

@@ -1,0 +1,58 @@
+/*
+ * A vhost-user device through its life: the first connection, activation by the driver, resets, and a back-end that dies
+ * and comes back. Each has a control thread, so that no vCPU ever waits for a back-end.
+ */
+#ifndef HUSK_VIRTIO_DEVICE_H
+#define HUSK_VIRTIO_DEVICE_H
+
+#include "api/event_monitor.h"
+#include "base/error.h"
+#include "devices/pci.h"
+#include "kvm/kvm.h"
+#include "memory/memory.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vhost_user_device;
+
+struct vhost_user_link {
+    int socket_fd;
+    int pidfd; /* -1: somebody else's process */
+};
+
+struct vhost_user_device_ops {
+    /* Start the back-end or connect to it; @again: not for the first time. Takes at most 5 s. Called before vCPUs run,
+     * then from the control thread. The descriptors of @link are the device's from then on. */
+    int (*connect)(void *ctx, bool again, struct vhost_user_link *link, struct error *err);
+    /* Kill the back-end, which is husk's own. */
+    void (*kill)(void *ctx);
+};
+
+struct vhost_user_device_params {
+    const char *name; /* for messages and events; outlives the device */
+    uint16_t virtio_id;
+    uint32_t class_code;
+    unsigned n_queues;
+    uint16_t queue_size;
+    uint32_t config_len; /* bytes of configuration that are the back-end's, at most 256 */
+    bool bars_64bit;
+    uint64_t features_off; /* not to be offered, though the back-end has them */
+    bool own_backend;
+    const struct guest_memory *memory;
+    struct pci_host *pci;
+    int vm_fd;
+    struct kvm_routes *routes;
+    struct event_monitor *events;
+    const struct vhost_user_device_ops *ops;
+    void *ctx;
+};
+
+/** vhost_user_device_new() - connect, shake hands, and show the device on the PCI bus. NULL with @err filled. */
+struct vhost_user_device *vhost_user_device_new(const struct vhost_user_device_params *params,
+                                                struct error *err);
+
+/** vhost_user_device_free() - let the back-end finish (5 s at most), and go. No vCPU may run. NULL is allowed. */
+void vhost_user_device_free(struct vhost_user_device *device);
+
+#endif

@@ -1,0 +1,159 @@
+/* What is done to a device's back-end, step by step. All of it runs on the control thread, or before that exists. */
+#include "virtio/device_internal.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/eventfd.h>
+
+/* virtio 1.2, 6: of the bits that are no device's own, those that a split virtqueue's back-end can have. */
+#define FEATURE_INDIRECT_DESC (1ull << 28)
+#define FEATURE_EVENT_IDX (1ull << 29)
+#define FEATURES_OF_DEVICES ((1ull << 24) - 1)
+#define FEATURES_OFFERED \
+    (FEATURES_OF_DEVICES | FEATURE_INDIRECT_DESC | FEATURE_EVENT_IDX | VIRTIO_F_VERSION_1)
+
+/* virtio 1.2, 2.7: bytes of a split virtqueue's parts, without the event fields. */
+#define DESC_BYTES 16u
+#define AVAIL_BYTES(n) (4u + 2u * (n))
+#define USED_BYTES(n) (4u + 8u * (n))
+#define EVENT_BYTES 2u
+
+int device_read_config(struct vhost_user_device *device, struct error *err)
+{
+    uint8_t config[VHOST_USER_CONFIG_MAX];
+    uint32_t len = device->params.config_len;
+    int ret = len ? frontend_get_config(&device->frontend, 0, config, len, err) : 0;
+    if (ret < 0)
+        return ret;
+    pthread_mutex_lock(&device->lock);
+    memcpy(device->config, config, len);
+    pthread_mutex_unlock(&device->lock);
+    return 0;
+}
+
+static int check_backend(const struct vhost_user_device *device, bool again, struct error *err)
+{
+    const struct vhost_user_frontend *frontend = &device->frontend;
+    if (frontend->n_queues < device->params.n_queues)
+        return error_set(err, -ERANGE, "the back-end has %" PRIu64 " queues, not %u",
+                         frontend->n_queues, device->params.n_queues);
+    /* What the driver was offered before must still be there. */
+    uint64_t missing = device->features & ~frontend->features;
+    if (again && missing)
+        return error_set(err, -ENOTSUP,
+                         "the back-end lacks features %#" PRIx64 " that it had before", missing);
+    return 0;
+}
+
+int device_connect(struct vhost_user_device *device, bool again, struct error *err)
+{
+    const struct vhost_user_device_params *params = &device->params;
+    struct vhost_user_link link = {.socket_fd = -1, .pidfd = -1};
+    int ret = params->ops->connect(params->ctx, again, &link, err);
+    if (ret < 0)
+        return ret;
+    device->pidfd = link.pidfd;
+    ret = frontend_open(&device->frontend, link.socket_fd, err);
+    if (ret == 0)
+        ret = check_backend(device, again, err);
+    if (ret == 0)
+        ret = device_read_config(device, err);
+    if (ret < 0) {
+        device_disconnect(device);
+        return ret;
+    }
+    if (!again)
+        device->features = device->frontend.features & FEATURES_OFFERED & ~params->features_off;
+    return 0;
+}
+
+void device_disconnect(struct vhost_user_device *device)
+{
+    frontend_close(&device->frontend);
+    cleanup_close(&device->pidfd);
+    device->pidfd = -1;
+}
+
+/** ring_part() - where @len bytes at guest address @gpa are mapped here; 0 if they are not RAM, or not aligned. */
+static uint64_t ring_part(const struct vhost_user_device *device, uint64_t gpa, uint64_t len,
+                          uint64_t align)
+{
+    if (!is_aligned(gpa, align))
+        return 0;
+    return (uint64_t)(uintptr_t)memory_ptr(device->params.memory, gpa, len);
+}
+
+static int start_queue(struct vhost_user_device *device, unsigned index, bool recover,
+                       struct error *err)
+{
+    const struct virtio_pci_queue *queue = virtio_pci_queue(device->pci, index);
+    struct vhost_user_queue start = {
+        .index = index,
+        .size = queue->size,
+        .desc = ring_part(device, queue->desc, DESC_BYTES * queue->size, 16),
+        .driver = ring_part(device, queue->driver, AVAIL_BYTES(queue->size) + EVENT_BYTES, 2),
+        .used = ring_part(device, queue->used, USED_BYTES(queue->size) + EVENT_BYTES, 4),
+        .kick_fd = queue->kick_fd,
+        .call_fd = queue->call_fd,
+    };
+    if (!start.desc || !start.driver || !start.used)
+        return error_set(err, -EINVAL, "the driver's queue %u is not in RAM", index);
+    /* What has been used is done; what was taken beyond it is in the in-flight region. */
+    if (recover)
+        start.base = load_le16((const uint8_t *)(uintptr_t)start.used + 2);
+    return frontend_start_queue(&device->frontend, &start, err);
+}
+
+/** share_inflight() - the region of the back-end before, or a new one; without, where the back-end has none. */
+static int share_inflight(struct vhost_user_device *device, struct error *err)
+{
+    if (!(device->frontend.protocol_features & VHOST_USER_PROTOCOL_INFLIGHT_SHMFD))
+        return 0;
+    if (device->inflight_fd < 0) {
+        device->inflight = (struct vhost_user_inflight){
+            .n_queues = (uint16_t)device->params.n_queues,
+            .queue_size = device->params.queue_size,
+        };
+        int fd = frontend_get_inflight(&device->frontend, &device->inflight, err);
+        if (fd < 0)
+            return fd;
+        device->inflight_fd = fd;
+    }
+    return frontend_set_inflight(&device->frontend, &device->inflight, device->inflight_fd, err);
+}
+
+int device_start(struct vhost_user_device *device, bool recover, struct error *err)
+{
+    uint64_t features = virtio_pci_features(device->pci) & ~VIRTIO_F_ACCESS_PLATFORM;
+    int ret = frontend_set_features(&device->frontend, features, err);
+    if (ret == 0)
+        ret = frontend_set_memory(&device->frontend, device->params.memory, err);
+    if (ret == 0)
+        ret = share_inflight(device, err);
+    for (unsigned i = 0; ret == 0 && i < device->params.n_queues; i++)
+        if (virtio_pci_queue(device->pci, i)->enabled)
+            ret = start_queue(device, i, recover, err);
+    if (ret < 0)
+        return ret;
+    /* A doorbell from before must not be lost, nor an interrupt that the dead one owed. */
+    for (unsigned i = 0; i < device->params.n_queues; i++)
+        if (virtio_pci_queue(device->pci, i)->enabled)
+            eventfd_write(virtio_pci_queue(device->pci, i)->kick_fd, 1);
+    if (recover)
+        virtio_pci_interrupt_all(device->pci);
+    return 0;
+}
+
+int device_stop(struct vhost_user_device *device, struct error *err)
+{
+    int ret = 0;
+    for (unsigned i = 0; ret == 0 && i < device->params.n_queues; i++)
+        if (virtio_pci_queue(device->pci, i)->enabled)
+            ret = frontend_stop_queue(&device->frontend, i, err);
+    cleanup_close(&device->inflight_fd);
+    device->inflight_fd = -1;
+    return ret;
+}

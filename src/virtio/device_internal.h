@@ -1,0 +1,69 @@
+/* A device's state, for its two halves: what is done to the back-end (device_backend.c) and when (device.c). */
+#ifndef HUSK_VIRTIO_DEVICE_INTERNAL_H
+#define HUSK_VIRTIO_DEVICE_INTERNAL_H
+
+#include "virtio/device.h"
+#include "virtio/frontend.h"
+#include "virtio/pci.h"
+
+#include <pthread.h>
+
+#define CONFIG_WRITES_MAX 8
+#define CONFIG_WRITE_BYTES 8
+
+struct config_write {
+    unsigned offset, len;
+    uint8_t data[CONFIG_WRITE_BYTES];
+};
+
+/* What vCPU threads ask of the control thread. */
+struct device_jobs {
+    bool activate, reset, exit;
+    unsigned n_writes;
+    struct config_write writes[CONFIG_WRITES_MAX];
+};
+
+struct vhost_user_device {
+    struct vhost_user_device_params params;
+    struct virtio_pci *pci;
+    uint64_t features; /* offered to the driver */
+
+    pthread_mutex_t lock; /* @jobs and @config; taken after the transport's where both are */
+    struct device_jobs jobs;
+    uint8_t config[VHOST_USER_CONFIG_MAX];
+
+    /* The control thread's, but before it runs and after. */
+    pthread_t thread;
+    bool thread_runs;
+    int wake_fd; /* eventfd: there are jobs */
+    struct vhost_user_frontend frontend;
+    int pidfd;
+    bool active;     /* the driver has its queues running, as far as it knows */
+    bool broken;     /* DEVICE_NEEDS_RESET was said; nothing is done until then */
+    int inflight_fd; /* -1: none */
+    struct vhost_user_inflight inflight;
+    unsigned failures;              /* in a row */
+    int64_t connected_at, retry_at; /* milliseconds of the monotonic clock */
+};
+
+/** device_connect() - start or connect to the back-end, shake hands, read the configuration. 0 or -errno. */
+int device_connect(struct vhost_user_device *device, bool again, struct error *err);
+
+/** device_disconnect() - close the connection; what it was for stays as it is. */
+void device_disconnect(struct vhost_user_device *device);
+
+/**
+ * device_start() - give the back-end features, memory and queues as the driver has set them up.
+ * @recover: an earlier back-end has been at these queues.
+ *
+ * Return: 0; -EINVAL if what the driver has set cannot be done; another -errno if the connection is of no more use.
+ */
+int device_start(struct vhost_user_device *device, bool recover, struct error *err);
+
+/** device_stop() - the back-end has finished what it had taken, and touches no queue; the in-flight region goes. */
+int device_stop(struct vhost_user_device *device, struct error *err);
+
+/** device_read_config() - from the back-end into @config. */
+int device_read_config(struct vhost_user_device *device, struct error *err);
+
+#endif
