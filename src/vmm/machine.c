@@ -7,6 +7,7 @@
 #include "memory/huge_pages.h"
 #include "memory/load.h"
 #include "memory/memory.h"
+#include "vmm/devices.h"
 #include "vmm/machine_layout.h"
 #include "vmm/platform.h"
 #include "x86/boot.h"
@@ -26,6 +27,7 @@ struct machine {
     struct bus *ports;
     struct bus *mmio;
     struct platform *platform;
+    struct devices *devices;
     struct vcpu_context context;
     struct vcpu *vcpus;
     uint32_t n_vcpus;
@@ -127,6 +129,21 @@ static int create_platform(struct machine *machine, struct error *err)
     return machine->platform ? 0 : err->code;
 }
 
+static int create_devices(struct machine *machine, struct error *err)
+{
+    struct devices_in in = {
+        .config = machine->env->config,
+        .broker = machine->env->broker,
+        .events = machine->env->events,
+        .memory = &machine->memory,
+        .pci = platform_pci(machine->platform),
+        .routes = machine->routes,
+        .vm_fd = machine->vm_fd,
+    };
+    machine->devices = devices_create(&in, err);
+    return machine->devices ? 0 : err->code;
+}
+
 static const struct cpu_affinity *affinity_of(const struct cpus_config *cpus, uint32_t vcpu)
 {
     for (size_t i = 0; i < cpus->n_affinity; i++)
@@ -206,6 +223,8 @@ struct machine *machine_create(const struct machine_env *env, const struct plan 
     if (ret == 0)
         ret = create_platform(machine, err);
     if (ret == 0)
+        ret = create_devices(machine, err);
+    if (ret == 0)
         ret = create_vcpus(machine, plan, err);
     if (ret < 0) {
         machine_destroy(machine);
@@ -255,6 +274,7 @@ void machine_destroy(struct machine *machine)
     for (uint32_t i = 0; i < machine->n_vcpus; i++)
         kvm_vcpu_destroy(&machine->vcpus[i].kvm);
     free(machine->vcpus);
+    devices_destroy(machine->devices);
     platform_destroy(machine->platform);
     bus_free(machine->ports);
     bus_free(machine->mmio);

@@ -13,6 +13,7 @@
 #include "launch/plan.h"
 #include "vmm/vcpu.h"
 
+struct broker;
 struct consoles;
 struct machine;
 
@@ -23,6 +24,7 @@ struct machine_env {
     struct loop *loop; /* stopped, with result 0, when the machine stops */
     struct event_monitor *events;
     struct consoles *consoles;
+    struct broker *broker; /* NULL if no device needs it */
 };
 
 /**

@@ -295,6 +295,11 @@ void platform_destroy(struct platform *platform)
     free(platform);
 }
 
+struct pci_host *platform_pci(struct platform *platform)
+{
+    return platform->pci;
+}
+
 void platform_power_button(struct platform *platform)
 {
     acpi_pm_notify(platform->pm, LAYOUT_GED_POWER_BUTTON);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "devices/bus.h"
 #include "memory/memory.h"
+#include "devices/pci.h"
 #include "vmm/consoles.h"
 #include "vmm/machine.h"
 
@@ -25,6 +26,9 @@ struct platform_in {
 /** platform_create() - make the devices and put them on the buses. NULL with @err filled on failure. */
 struct platform *platform_create(const struct platform_in *in, struct error *err);
 void platform_destroy(struct platform *platform);
+
+/** platform_pci() - the bus for further devices; they are to be freed before the platform. */
+struct pci_host *platform_pci(struct platform *platform);
 
 /** platform_power_button() - press it; from any thread. */
 void platform_power_button(struct platform *platform);

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "sandbox/broker.h"
 #include "vmm/consoles.h"
 #include "vmm/machine.h"
 #include "vmm/placement.h"
@@ -32,6 +33,7 @@ struct vmm {
     struct loop *loop;
     struct event_monitor *events;
     struct consoles *consoles;
+    struct broker *broker; /* NULL if no device needs it */
     struct plan plan;
     struct machine *machine; /* NULL between two lives */
     int signal_fd;
@@ -112,6 +114,7 @@ static int live(struct vmm *vmm, bool again, struct stop_reason *reason, struct 
         .loop = vmm->loop,
         .events = vmm->events,
         .consoles = vmm->consoles,
+        .broker = vmm->broker,
     };
     event_emit(vmm->events, "vm", again ? "rebooting" : "booting", NULL);
     vmm->machine = machine_create(&env, &vmm->plan, err);
@@ -162,12 +165,16 @@ static int run_lives(struct vmm *vmm, struct error *err)
 static int set_up(struct vmm *vmm, struct error *err)
 {
     const struct vm_config *config = vmm->config;
-    if (config->n_disks)
-        return error_set(err, -ENOSYS, "--disk is understood, but no device serves it yet");
     vmm->events = event_monitor_open(config->event_monitor.path, config->event_monitor.fd, err);
     if (!vmm->events)
         return err->code;
     event_emit(vmm->events, "vmm", "starting", NULL);
+    /* Forked before there are threads, a VM, guest memory or blocked signals. */
+    if (config->n_disks) {
+        vmm->broker = broker_start(config, err);
+        if (!vmm->broker)
+            return err->code;
+    }
     vmm->loop = loop_new();
     if (!vmm->loop)
         return error_set_errno(err, -errno, "could not make the event loop");
@@ -197,6 +204,7 @@ int vmm_run(const struct vm_config *config, struct error *err)
     char status[16];
     snprintf(status, sizeof(status), "%d", ret < 0 ? VMM_EXIT_ERROR : ret);
     event_emit(vmm.events, "vmm", "shutdown", "status", status, NULL);
+    broker_stop(vmm.broker);
     consoles_close(vmm.consoles);
     plan_release(&vmm.plan);
     kvm_close(&vmm.kvm);
