@@ -1,5 +1,6 @@
 """Block back-ends for tests: husk's own, and qemu-storage-daemon's to compare with."""
 
+import hashlib
 import os
 import pathlib
 import signal
@@ -7,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 
 import blk_client
 import vhost_user
@@ -29,6 +29,11 @@ def husk_backend():
 def pattern(seed, length):
     """Bytes that tell from which seed they are and how far from its beginning, in every 16."""
     return b"".join(b"%8d%8d" % (seed % 10 ** 8, at) for at in range(0, length, 16))[:length]
+
+
+def md5(data):
+    """As md5sum prints it, which every small system has."""
+    return hashlib.md5(data).hexdigest()
 
 
 class Process:
@@ -86,18 +91,15 @@ def on_socketpair(*options, environment=None):
 
 def connect(process, path, timeout=vhost_user.PATIENCE):
     """Connect to a socket that a back-end listens on, or is about to."""
-    deadline = time.monotonic() + timeout
-    while True:
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(str(path))
-            return connection
-        except OSError as error:
-            connection.close()
-            # A listening socket announces itself to nobody.
-            if not process.running() or time.monotonic() > deadline:
-                raise vhost_user.BackEndError(f"{process.command}\n{process.errors()}") from error
-            time.sleep(0.005)
+    connection = socket.socket(socket.AF_UNIX)
+
+    def connected():
+        if not process.running():
+            raise vhost_user.BackEndError(f"{process.command} ended\n{process.errors()}")
+        return connection.connect_ex(str(path)) == 0
+
+    vhost_user.until(connected, f"{process.command} listening on {path}", timeout)
+    return connection
 
 
 def storage_daemon(path, image, n_queues=1, read_only=False, more="", image_type="raw"):

@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+import backends
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -31,3 +33,11 @@ def needs_kvm(husk, payloads):
     if done.returncode != 0 and "'/dev/kvm'" in done.stderr:
         pytest.skip("needs a /dev/kvm that runs payloads")
     assert done.returncode == 0, done
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Starts block back-ends and drivers on them (backends.Bench), and ends them with the test."""
+    made = backends.Bench(tmp_path)
+    yield made
+    made.close()

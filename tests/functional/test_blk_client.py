@@ -12,14 +12,6 @@ FEATURE_SETS = [vhost_user.RING_FEATURES, vhost_user.F_VERSION_1 | vhost_user.F_
                 vhost_user.F_VERSION_1 | vhost_user.F_INDIRECT_DESC, vhost_user.F_VERSION_1]
 
 
-@pytest.fixture
-def bench(tmp_path):
-    """Starts what a test needs and ends it."""
-    made = backends.Bench(tmp_path)
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("ring", FEATURE_SETS)
 def test_what_is_written_is_read_again_with_every_kind_of_ring(bench, ring):
     image = bench.image()

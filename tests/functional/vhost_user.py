@@ -73,6 +73,15 @@ def readable(fd, timeout):
     return bool(poll.poll(timeout * 1000))
 
 
+def until(ready, what, timeout=PATIENCE):
+    """Wait until ready() is true, for what no event announces: a word in memory, a file's length."""
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if time.monotonic() > deadline:
+            raise BackEndError(f"not within {timeout} s: {what}")
+        time.sleep(0.001)
+
+
 class Slot:
     """A piece of guest RAM: a sealed memfd, mapped here, with a guest physical address."""
 
@@ -509,3 +518,13 @@ def inflight_state(fd, offset, queue_size):
         if under_way:
             found.append((counter, head))
     return InflightState(*struct.unpack_from("<QHHHH", data), [head for _, head in sorted(found)])
+
+
+def mark_in_flight(fd, offset, head, counter):
+    """Write into the region what a back-end writes when it takes a request from the ring."""
+    os.pwrite(fd, struct.pack("<B7xQ", 1, counter), offset + 16 + 16 * head)
+
+
+def set_last_batch_head(fd, offset, head):
+    """Write into the region what a back-end writes before it publishes a used entry."""
+    os.pwrite(fd, struct.pack("<H", head), offset + 12)

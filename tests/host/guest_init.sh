@@ -4,6 +4,10 @@
 #   husk.panic     make the kernel panic
 #   husk.shell     a shell on the console, and off when it ends
 #   husk.wait      idle; off when the power button is pressed
+#   husk.cut       the same, without writing back what was written to disks
+# and, before one of these, with the first disk:
+#   husk.disk-copy   copy its second half over its first
+#   husk.disk-write  write to it for as long as the guest runs
 /bin/busybox mkdir -p /bin /proc /sys /dev
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
@@ -35,6 +39,36 @@ power_button() {
     exec sleep 100000
 }
 
+# One line about each disk.
+disks() {
+    for disk in /sys/block/vd*; do
+        [ -d "$disk" ] || continue
+        set -- "$disk"/mq/*
+        echo "husk-guest: ${disk##*/} $(($(cat "$disk/size") * 512)) bytes, $# queues, serial $(cat "$disk/serial")," \
+            "ro $(cat "$disk/ro")"
+    done
+}
+
+disk_sum() {
+    echo "husk-guest: vda sum $(md5sum </dev/vda | cut -c 1-32)"
+}
+
+disk_copy() {
+    disk_sum
+    half=$(($(cat /sys/block/vda/size) / 2 / 2048))
+    dd if=/dev/vda of=/dev/vda bs=1M skip="$half" count="$half" conv=notrunc,fsync 2>/dev/null
+    echo 3 >/proc/sys/vm/drop_caches
+    disk_sum
+}
+
+disk_write() {
+    while dd if=/dev/urandom of=/dev/vda bs=64k count=16 conv=notrunc,fsync 2>/dev/null; do
+        echo "husk-guest: written"
+    done
+    echo "husk-guest: writing failed"
+}
+
+disks
 read -r words </proc/cmdline
 for word in $words; do
     case $word in
@@ -43,6 +77,9 @@ for word in $words; do
     husk.panic) echo c >/proc/sysrq-trigger ;;
     husk.shell) setsid cttyhack sh; poweroff -f ;;
     husk.wait) power_button; poweroff -f ;;
+    husk.cut) power_button; poweroff -n -f ;;
+    husk.disk-copy) disk_copy ;;
+    husk.disk-write) disk_write & ;;
     esac
 done
 echo "husk-guest: nothing asked for"

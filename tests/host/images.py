@@ -22,8 +22,8 @@ HOST_KERNEL = ("trixie", ["linux-image-cloud-amd64"])
 # The guest's kernel, and the busybox that both initramfs archives have.
 GUEST = ("bookworm", ["linux-image-cloud-amd64", "busybox-static"])
 HOST_MODULES = ["kvm-amd"]
-# The ACPI power button, and the input device that user space reads it from.
-GUEST_MODULES = ["button", "evdev"]
+# The ACPI power button, and the input device that user space reads it from; disks.
+GUEST_MODULES = ["button", "evdev", "virtio-pci", "virtio-blk"]
 # How entries are made, beyond the inputs named above: raise when a maker below changes what it makes.
 FORMAT = "2"
 

@@ -270,6 +270,9 @@ class EmulatedHost(Host):
         with os.fdopen(os.memfd_create("initramfs", 0), "wb") as initramfs, theirs:
             initramfs.write(images.host_initramfs().read_bytes())
             initramfs.write(images.program_archive(husk, "usr/bin/husk", "libcrypto.so.3"))
+            # husk finds it beside itself.
+            backend = pathlib.Path(husk).resolve().parent / "husk-backend"
+            initramfs.write(images.program_archive(backend, "usr/bin/husk-backend"))
             initramfs.flush()
             # It warns of each processor feature that it does not emulate: shown only if it fails.
             self._errors = tempfile.TemporaryFile()
