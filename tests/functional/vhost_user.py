@@ -11,6 +11,7 @@ is used, so that both cannot be wrong in the same way. test_blk_client.py holds 
 
 import contextlib
 import dataclasses
+import fcntl
 import mmap
 import os
 import select
@@ -89,6 +90,7 @@ class Slot:
         self.gpa, self.length, self.offset = gpa, length, offset
         self.fd = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, offset + length)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self.map = mmap.mmap(self.fd, offset + length)
         self.bytes = memoryview(self.map)[offset:]
         # Ring indices must be read and written whole; only views of native types do that.
