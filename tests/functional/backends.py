@@ -1,5 +1,6 @@
 """Block back-ends for tests: husk's own, and qemu-storage-daemon's to compare with."""
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -26,6 +27,7 @@ def husk_backend():
     return str(pathlib.Path(os.environ.get("HUSK", ROOT / "build" / "husk")).parent / "husk-backend")
 
 
+@functools.lru_cache(maxsize=512)
 def pattern(seed, length):
     """Bytes that tell from which seed they are and how far from its beginning, in every 16."""
     return b"".join(b"%8d%8d" % (seed % 10 ** 8, at) for at in range(0, length, 16))[:length]

@@ -138,6 +138,15 @@ class Disk:
         """Everything that was written is on the disk."""
         assert self.do(FLUSH, **how).status == OK
 
+    def forget(self):
+        """As a driver does when it reset the device: nothing is under way, and the rings are empty."""
+        self._pieces += [request.room for request in self.pending.values()]
+        self.pending.clear()
+        for queue in self.queues:
+            queue.clear()
+            queue.interrupts()
+        self.front.inflight = None
+
     def close(self):
         """End the connection."""
         self.front.close()

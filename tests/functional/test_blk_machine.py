@@ -152,22 +152,11 @@ def test_reset_device_ends_everything_under_way_and_a_new_start_works(bench):
             disk.submit(OUT if n % 2 else IN, n * 8, backends.pattern(n, 4096) if n % 2 else b"",
                         0 if n % 2 else 4096, queue=n % 4, indirect=True)
         disk.front.must(vhost_user.RESET_DEVICE)
-        # A device that was reset touches nothing any more.
-        disk.memory.slots[0].bytes[MIB:4 * MIB] = b"\x5a" * (3 * MIB)
-        disk.pending.clear()
-        for queue in disk.queues:
-            queue.clear()
-            queue.interrupts()
-        disk.front.inflight = None
+        disk.forget()
         disk.front.start()
         for n in range(4):
             request = disk.do(IN, 0, length=512, queue=n)
             assert request.status == OK
-        disk.front.must(vhost_user.RESET_DEVICE)
-        for queue in disk.queues:
-            queue.clear()
-        disk.front.inflight = None
-        disk.front.start()
 
 
 def test_after_a_reset_guest_ram_is_left_alone(bench):
@@ -262,7 +251,8 @@ def test_qemu_and_husk_keep_each_other_from_a_disk(bench):
     theirs = bench.keep(backends.storage_daemon(bench.folder / "daemon.sock", image, more=",locking=on"))
     assert theirs.ends() != 0
     assert "lock" in theirs.errors()
-    process.stop()
+    process.kill()
+    process.ends()
     bench.storage_daemon(image, more=",locking=on")
     assert "in use" in refused(bench, image)
 
