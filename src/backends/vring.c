@@ -106,12 +106,8 @@ int vring_map(struct vu_queue *queue, struct error *err)
             : NULL;
     if (!queue->used)
         return -EINVAL;
-    if (queue->inflight && queue->inflight->bytes) {
+    if (queue->inflight)
         queue->tracked = inflight_ring(queue->inflight, queue->index, queue->num);
-        if (!queue->tracked)
-            return error_set(err, -EINVAL,
-                             "the in-flight region has no room for its %u descriptors", queue->num);
-    }
     queue->desc = desc;
     return 0;
 }
@@ -122,6 +118,11 @@ void vring_start(struct vu_queue *queue)
     queue->n_resubmit = queue->next_resubmit = 0;
     queue->signalled_valid = false;
     queue->used_idx = LOAD(queue->used->idx, __ATOMIC_ACQUIRE);
+    /* QEMU makes a region for the size it offers, and firmware on it sets up larger rings: better served than not. */
+    if (!queue->tracked && queue->inflight && queue->inflight->bytes)
+        log_warn("%s: queue %u: the in-flight region has no room for %u descriptors: what is under "
+                 "way is lost if this process is",
+                 queue->name, queue->index, queue->num);
     if (queue->tracked) {
         queue->n_resubmit = inflight_recover(queue->tracked, queue->num, queue->used_idx,
                                              queue->resubmit, &queue->counter);
