@@ -43,7 +43,8 @@ struct pci_bar {
     uint64_t size; /* 0: there is none */
     bool is_64bit;
     const struct bus_ops *ops;
-    uint64_t mapped; /* where it answers, 0 for nowhere */
+    uint64_t allocated; /* where it was put at first, 0 if firmware places it */
+    uint64_t mapped;    /* where it answers, 0 for nowhere */
 };
 
 struct pci_device {
@@ -59,7 +60,6 @@ struct pci_device {
 
 struct window {
     uint64_t base, len;
-    uint64_t next; /* free from here on */
 };
 
 struct pci_host {
@@ -168,21 +168,8 @@ uint8_t *pci_device_config(struct pci_device *device)
     return device->config;
 }
 
-struct pci_device *pci_device_add(struct pci_host *host, const struct pci_device_params *params,
-                                  struct error *err)
+static void fill_header(struct pci_device *device, const struct pci_device_params *params)
 {
-    unsigned slot = params->slot;
-    while (slot < PCI_DEVICES_MAX && host->devices[slot])
-        slot++;
-    struct pci_device *device = slot < PCI_DEVICES_MAX ? calloc(1, sizeof(*device)) : NULL;
-    if (!device) {
-        error_set(err, slot < PCI_DEVICES_MAX ? -ENOMEM : -ENOSPC, "no room for %s on the PCI bus",
-                  params->name);
-        return NULL;
-    }
-    device->host = host;
-    device->params = *params;
-    device->next_capability = FIRST_CAPABILITY;
     uint8_t *config = device->config;
     store_le16(config + REG_VENDOR, params->vendor_id);
     store_le16(config + REG_DEVICE, params->device_id);
@@ -194,18 +181,65 @@ struct pci_device *pci_device_add(struct pci_host *host, const struct pci_device
     store_le16(device->writable + REG_COMMAND, COMMAND_MEMORY | COMMAND_MASTER | COMMAND_INTX_OFF);
     device->writable[REG_CACHE_LINE] = 0xff;
     device->writable[REG_INTERRUPT_LINE] = 0xff;
-    host->devices[slot] = device;
-    return device;
 }
 
-/** allocate() - @size bytes, aligned to their size. Returns 0 if the window is full. */
-static uint64_t allocate(struct window *window, uint64_t size)
+struct pci_device *pci_device_add(struct pci_host *host, const struct pci_device_params *params,
+                                  struct error *err)
 {
-    uint64_t base = align_up(window->next, size);
-    if (!in_window(window, base, size))
-        return 0;
-    window->next = base + size;
-    return base;
+    struct pci_device *device = calloc(1, sizeof(*device));
+    if (!device) {
+        error_set(err, -ENOMEM, "out of memory for %s", params->name);
+        return NULL;
+    }
+    device->host = host;
+    device->params = *params;
+    device->next_capability = FIRST_CAPABILITY;
+    fill_header(device, params);
+    pthread_mutex_lock(&host->lock);
+    unsigned slot = params->slot;
+    while (slot < PCI_DEVICES_MAX && host->devices[slot])
+        slot++;
+    if (slot < PCI_DEVICES_MAX)
+        host->devices[slot] = device;
+    pthread_mutex_unlock(&host->lock);
+    if (slot < PCI_DEVICES_MAX)
+        return device;
+    free(device);
+    error_set(err, -ENOSPC, "no room for %s on the PCI bus", params->name);
+    return NULL;
+}
+
+/** end_of_taken() - where a BAR that shares a byte with [@base, @base + @size) ends; 0 if none does. */
+static uint64_t end_of_taken(const struct pci_host *host, uint64_t base, uint64_t size)
+{
+    for (unsigned slot = 0; slot < PCI_DEVICES_MAX; slot++) {
+        const struct pci_device *device = host->devices[slot];
+        for (unsigned i = 0; device && i < PCI_BARS_MAX; i++) {
+            const struct pci_bar *bar = &device->bars[i];
+            if (bar->allocated && ranges_overlap(base, size, bar->allocated, bar->size))
+                return bar->allocated + bar->size;
+            if (bar->mapped && ranges_overlap(base, size, bar->mapped, bar->size))
+                return bar->mapped + bar->size;
+        }
+    }
+    return 0;
+}
+
+/**
+ * allocate() - @size bytes, aligned to their size: the lowest that no BAR was given or was moved to. The lock is held.
+ *
+ * Return: the address, or 0 if the window is full.
+ */
+static uint64_t allocate(const struct pci_host *host, const struct window *window, uint64_t size)
+{
+    uint64_t base = align_up(window->base, size);
+    while (in_window(window, base, size)) {
+        uint64_t end = end_of_taken(host, base, size);
+        if (!end)
+            return base;
+        base = align_up(end, size);
+    }
+    return 0;
 }
 
 /** register_taken() - whether BAR @bar is there, or its register is the upper half of the one before. */
@@ -224,11 +258,17 @@ int pci_device_add_bar(struct pci_device *device, unsigned bar, uint64_t size, b
                          device->params.name, bar, size);
     struct pci_host *host = device->host;
     bool high = is_64bit && host->window64.len;
-    uint64_t base = host->bare ? 0 : allocate(high ? &host->window64 : &host->window32, size);
+    uint64_t base = 0;
+    pthread_mutex_lock(&host->lock);
+    if (!host->bare)
+        base = allocate(host, high ? &host->window64 : &host->window32, size);
+    if (base || host->bare)
+        device->bars[bar] =
+            (struct pci_bar){.size = size, .is_64bit = is_64bit, .ops = ops, .allocated = base};
+    pthread_mutex_unlock(&host->lock);
     if (!base && !host->bare)
         return error_set(err, -ENOSPC, "no room for 0x%" PRIx64 " bytes of %s in the PCI window",
                          size, device->params.name);
-    device->bars[bar] = (struct pci_bar){.size = size, .is_64bit = is_64bit, .ops = ops};
     uint8_t *reg = device->config + REG_BAR + 4 * bar;
     uint8_t *writable = device->writable + REG_BAR + 4 * bar;
     if (is_64bit) {
@@ -422,8 +462,8 @@ struct pci_host *pci_host_new_bare(const struct pci_host_params *params, struct 
     }
     host->mmio = params->mmio;
     host->bare = true;
-    host->window32 = (struct window){params->mmio32, params->mmio32_len, params->mmio32};
-    host->window64 = (struct window){params->mmio64, params->mmio64_len, params->mmio64};
+    host->window32 = (struct window){params->mmio32, params->mmio32_len};
+    host->window64 = (struct window){params->mmio64, params->mmio64_len};
     host->reset_control = params->reset_control;
     host->ctx = params->ctx;
     pthread_mutex_init(&host->lock, NULL);

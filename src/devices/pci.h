@@ -26,7 +26,7 @@ struct pci_device_ops {
     void (*bar_moved)(void *device, unsigned bar, uint64_t base);
     /* The guest wrote @len bytes of configuration space at @offset; the new contents are there already. */
     void (*config_written)(void *device, unsigned offset, unsigned len);
-    /* The guest reads @len bytes at @offset: the last moment to change what is there. May be NULL. */
+    /* The guest reads @len bytes at @offset: the last moment to change what is there. */
     void (*config_will_be_read)(void *device, unsigned offset, unsigned len);
 };
 
@@ -76,7 +76,12 @@ struct pci_host *pci_host_new(struct bus *ports, struct bus *mmio, uint64_t mmio
 /** pci_host_free() - frees the devices too; no vCPU may run any more. */
 void pci_host_free(struct pci_host *host);
 
-/** pci_device_add() - in the first free slot. NULL with @err filled on failure. The guest sees it after pci_device_start(). */
+/**
+ * pci_device_add() - in the first free slot. The guest sees it after pci_device_start(); until then one thread may add
+ * BARs and capabilities, while vCPUs run and other devices come and go.
+ *
+ * Return: the device, or NULL with @err, which may be NULL, filled: -ENOMEM, -ENOSPC.
+ */
 struct pci_device *pci_device_add(struct pci_host *host, const struct pci_device_params *params,
                                   struct error *err);
 
@@ -103,11 +108,14 @@ int pci_device_add_capability(struct pci_device *device, uint8_t id, const void 
 /** pci_device_start() - the device is complete: show it to the guest, memory decoding on. */
 void pci_device_start(struct pci_device *device);
 
+/**
+ * pci_device_remove() - off the bus, and freed: its slot and addresses are free for another. Its @bar_moved is called for
+ * BARs that answered. No vCPU may be in its BARs' bus_ops. From any thread, not from @ops.
+ */
+void pci_device_remove(struct pci_device *device);
+
 /** pci_device_writable() - which bits of its configuration space the guest can change, 256 bytes; before it is started. */
 uint8_t *pci_device_writable(struct pci_device *device);
-
-/** pci_device_remove() - off the bus, and freed: its BARs answer nowhere, as @ops are told. No vCPU may be in its @ops. */
-void pci_device_remove(struct pci_device *device);
 
 /** pci_device_config() - its configuration space, 256 bytes; for @config_written, whose caller holds the lock. */
 uint8_t *pci_device_config(struct pci_device *device);

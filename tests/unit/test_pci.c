@@ -96,7 +96,8 @@ static const struct bus_ops bar_ops = {probe_read, probe_write};
 /** probe_create() - a device in the first free slot, which the tests take for @number; not started yet. */
 static void probe_create(struct machine *m, struct probe *probe, uint8_t number)
 {
-    static const struct pci_device_ops ops = {on_bar_moved, on_config_written};
+    static const struct pci_device_ops ops = {.bar_moved = on_bar_moved,
+                                              .config_written = on_config_written};
     *probe = (struct probe){.number = number};
     struct pci_device_params params = {
         .name = "probe",
