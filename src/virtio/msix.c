@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 #define ENTRY_ADDR 0
 #define ENTRY_DATA 8
@@ -15,7 +16,6 @@
 struct vector {
     uint8_t entry[MSIX_ENTRY_BYTES]; /* as the guest sees it */
     int gsi;                         /* -1 until it is first needed */
-    bool pending;                    /* by msix_signal() */
 };
 
 struct source {
@@ -71,8 +71,15 @@ static bool irqfd(struct msix *msix, unsigned source, int gsi, bool assign)
     int fd = msix->params.source_fds[source];
     if (kvm_irqfd(msix->params.vm_fd, fd, (uint32_t)gsi, assign, &err) == 0)
         return true;
-    log_error("%s: interrupt of queue %u: %s", msix->params.name, source, err.message);
+    log_error("%s: interrupt source %u: %s", msix->params.name, source, err.message);
     return false;
+}
+
+/** forget() - what an eventfd has counted. */
+static void forget(int fd)
+{
+    eventfd_t count;
+    eventfd_read(fd, &count);
 }
 
 /** sync_source() - its irqfd is where its vector wants it. */
@@ -87,12 +94,15 @@ static void sync_source(struct msix *msix, unsigned index)
     if (source->gsi >= 0)
         irqfd(msix, index, source->gsi, false);
     source->gsi = -1;
-    if (wanted >= 0 && irqfd(msix, index, wanted, true))
-        source->gsi = wanted;
+    if (wanted < 0 || !irqfd(msix, index, wanted, true))
+        return;
+    source->gsi = wanted;
+    /* KVM injects for what was counted before, but leaves the count: it would read as pending at the next mask. */
+    forget(msix->params.source_fds[index]);
 }
 
-/** route() - KVM's route of a vector that is not masked. Returns whether it can be used. */
-static bool route(struct msix *msix, unsigned index)
+/** route() - KVM's route of a vector that is not masked. */
+static void route(struct msix *msix, unsigned index)
 {
     struct vector *vector = &msix->vectors[index];
     if (vector->gsi < 0)
@@ -102,21 +112,8 @@ static bool route(struct msix *msix, unsigned index)
         ret = kvm_routes_set(msix->params.routes, (uint32_t)vector->gsi,
                              load_le64(vector->entry + ENTRY_ADDR),
                              load_le32(vector->entry + ENTRY_DATA));
-    if (ret >= 0)
-        return true;
-    log_error("%s: no route for interrupt %u: %s", msix->params.name, index, strerror(-ret));
-    return false;
-}
-
-static void send_message(struct msix *msix, unsigned index)
-{
-    struct vector *vector = &msix->vectors[index];
-    vector->pending = false;
-    int ret = kvm_signal_msi(msix->params.vm_fd, load_le64(vector->entry + ENTRY_ADDR),
-                             load_le32(vector->entry + ENTRY_DATA));
-    /* A message that no local APIC takes is lost, as on a real machine. */
     if (ret < 0)
-        log_debug("%s: interrupt %u was not taken: %s", msix->params.name, index, strerror(-ret));
+        log_error("%s: no route for interrupt %u: %s", msix->params.name, index, strerror(-ret));
 }
 
 /** sync() - after a change of masks, messages or bindings. */
@@ -130,9 +127,6 @@ static void sync(struct msix *msix)
         log_error("%s: KVM refused the interrupt routes: %s", msix->params.name, strerror(-ret));
     for (unsigned i = 0; i < msix->params.n_sources; i++)
         sync_source(msix, i);
-    for (unsigned i = 0; i < msix->params.n_vectors; i++)
-        if (msix->vectors[i].pending && !is_masked(msix, i))
-            send_message(msix, i);
 }
 
 void msix_free(struct msix *msix)
@@ -160,24 +154,17 @@ void msix_set_control(struct msix *msix, uint16_t control)
 
 void msix_bind(struct msix *msix, unsigned source, uint16_t vector)
 {
-    msix->sources[source].vector = vector < msix->params.n_vectors ? vector : MSIX_NO_VECTOR;
+    if (vector >= msix->params.n_vectors)
+        vector = MSIX_NO_VECTOR;
+    if (msix->sources[source].vector == MSIX_NO_VECTOR && vector != MSIX_NO_VECTOR)
+        forget(msix->params.source_fds[source]);
+    msix->sources[source].vector = vector;
     sync_source(msix, source);
 }
 
-void msix_signal(struct msix *msix, uint16_t vector)
+uint16_t msix_vector(const struct msix *msix, unsigned source)
 {
-    if (vector >= msix->params.n_vectors)
-        return;
-    if (is_masked(msix, vector))
-        msix->vectors[vector].pending = true;
-    else
-        send_message(msix, vector);
-}
-
-void msix_clear(struct msix *msix)
-{
-    for (unsigned i = 0; i < msix->params.n_vectors; i++)
-        msix->vectors[i].pending = false;
+    return msix->sources[source].vector;
 }
 
 void msix_table_read(const struct msix *msix, uint64_t offset, void *data, unsigned len)
@@ -202,11 +189,9 @@ void msix_table_write(struct msix *msix, uint64_t offset, const void *data, unsi
     sync(msix);
 }
 
-/** is_pending() - by msix_signal(), or because the eventfd of a source has counted. */
+/** is_pending() - the eventfd of one of its sources, which KVM does not listen to now, has counted. */
 static bool is_pending(const struct msix *msix, unsigned vector)
 {
-    if (msix->vectors[vector].pending)
-        return true;
     for (unsigned i = 0; i < msix->params.n_sources; i++) {
         struct pollfd counted = {.fd = msix->params.source_fds[i], .events = POLLIN};
         if (msix->sources[i].vector == vector && msix->sources[i].gsi < 0 &&

@@ -3,7 +3,8 @@
  * interrupt the guest when a back-end signals an eventfd.
  *
  * A vector that is masked has its irqfds taken off: the eventfd then counts what comes, and is what the pending bit
- * reads from. Unmasking puts them back, and KVM injects what had been counted.
+ * reads from. Unmasking puts them back, and KVM injects what had been counted. A source without a vector interrupts
+ * nobody: what it counted is forgotten when it gets one.
  *
  * No lock of its own: the caller, a transport, has one.
  */
@@ -31,7 +32,7 @@ struct msix_params {
     struct kvm_routes *routes;
     unsigned n_vectors;
     unsigned n_sources;
-    const int *source_fds; /* eventfds, the caller's; one a source */
+    const int *source_fds; /* eventfds, the caller's, which do not block; one a source */
 };
 
 /** msix_new() - everything masked, no source bound. NULL with @err filled. */
@@ -41,14 +42,11 @@ void msix_free(struct msix *msix);
 /** msix_set_control() - what message control holds now. */
 void msix_set_control(struct msix *msix, uint16_t control);
 
-/** msix_bind() - source @source interrupts by @vector from now on; MSIX_NO_VECTOR: not at all. */
+/** msix_bind() - source @source interrupts by @vector from now on; not at all by one that does not exist. */
 void msix_bind(struct msix *msix, unsigned source, uint16_t vector);
 
-/** msix_signal() - interrupt by @vector now, or when it is unmasked. */
-void msix_signal(struct msix *msix, uint16_t vector);
-
-/** msix_clear() - forget what msix_signal() left pending; for a reset. */
-void msix_clear(struct msix *msix);
+/** msix_vector() - what @source is bound to. */
+uint16_t msix_vector(const struct msix *msix, unsigned source);
 
 /** msix_table_read(), msix_table_write() - guest accesses of the table; beyond its end reads are 0, writes dropped. */
 void msix_table_read(const struct msix *msix, uint64_t offset, void *data, unsigned len);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 
 #define VENDOR_ID 0x1af4
 #define DEVICE_ID_FIRST 0x1040 /* plus the virtio device id */
@@ -36,6 +37,11 @@
 #define AT_PBA 0x6000
 #define PART_BYTES 0x1000
 #define NOTIFY_STEP 4
+
+/* 6: what the transport answers for, and has not: SR-IOV, data with notifications, reset of one queue, admin queue. */
+#define FEATURES_OF_TRANSPORT (BIT64(37) | BIT64(38) | BIT64(39) | BIT64(40) | BIT64(41))
+
+#define VIRTQUEUE_SIZE_MAX 32768 /* 2.7 */
 
 _Static_assert(VIRTIO_PCI_QUEUES_MAX *NOTIFY_STEP <= PART_BYTES, "doorbells fit");
 _Static_assert((VIRTIO_PCI_QUEUES_MAX + 1) * MSIX_ENTRY_BYTES <= AT_PBA - AT_TABLE, "table fits");
@@ -117,15 +123,27 @@ static void on_write(void *device, uint64_t offset, const void *data, unsigned l
 
 static const struct bus_ops bar_ops = {on_read, on_write};
 
-/** doorbells() - KVM signals the queues' eventfds for writes to the BAR at @base, or no longer does. */
-static void doorbells(struct virtio_pci *t, uint64_t base, bool assign)
+static int doorbell(struct virtio_pci *t, unsigned queue, uint64_t addr, bool assign,
+                    struct error *err)
 {
-    for (unsigned i = 0; base && i < t->params.n_queues; i++) {
-        struct kvm_ioeventfd_at at = {.addr = base + AT_NOTIFY + NOTIFY_STEP * i, .len = 2};
+    struct kvm_ioeventfd_at at = {.addr = addr, .len = t->any_width ? 0 : 2};
+    return kvm_ioeventfd(t->params.vm_fd, t->queues[queue].kick_fd, &at, assign, err);
+}
+
+/** move_doorbells() - KVM signals the queues' eventfds for writes to the BAR at @base, 0 for none, and nowhere else. */
+static void move_doorbells(struct virtio_pci *t, uint64_t base)
+{
+    for (unsigned i = 0; i < t->params.n_queues; i++) {
         struct error err = ERROR_INIT;
-        /* Without it doorbells are exits that bar_write() answers: slower, and as right. */
-        if (kvm_ioeventfd(t->params.vm_fd, t->queues[i].kick_fd, &at, assign, &err) < 0)
+        uint64_t addr = base ? base + AT_NOTIFY + (uint64_t)NOTIFY_STEP * i : 0;
+        if (t->doorbells[i] && doorbell(t, i, t->doorbells[i], false, &err) < 0)
             log_warn("%s: doorbell of queue %u: %s", t->params.name, i, err.message);
+        t->doorbells[i] = 0;
+        /* Without it doorbells are exits that bar_write() answers: slower, and as right. */
+        if (addr && doorbell(t, i, addr, true, &err) < 0)
+            log_warn("%s: doorbell of queue %u: %s", t->params.name, i, err.message);
+        else
+            t->doorbells[i] = addr;
     }
 }
 
@@ -134,9 +152,7 @@ static void bar_moved(void *device, unsigned bar, uint64_t base)
     struct virtio_pci *t = device;
     (void)bar;
     pthread_mutex_lock(&t->lock);
-    doorbells(t, t->bar, false);
-    t->bar = base;
-    doorbells(t, t->bar, true);
+    move_doorbells(t, base);
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -243,24 +259,49 @@ static int add_capabilities(struct virtio_pci *t)
     return 0;
 }
 
+/** create_event() - Returns 0 or -errno. */
+static int create_event(struct virtio_pci *t, int *fd, struct error *err)
+{
+    *fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (*fd >= 0)
+        return 0;
+    return error_set_errno(err, -errno, "could not make the eventfds of %s", t->params.name);
+}
+
 static int create_queues(struct virtio_pci *t, struct error *err)
 {
     unsigned n = t->params.n_queues;
     t->queues = calloc(n, sizeof(*t->queues));
-    t->vectors = calloc(n, sizeof(*t->vectors));
-    t->call_fds = calloc(n, sizeof(*t->call_fds));
-    if (!t->queues || !t->vectors || !t->call_fds)
+    t->doorbells = calloc(n, sizeof(*t->doorbells));
+    t->source_fds = calloc(n + 1, sizeof(*t->source_fds));
+    if (!t->queues || !t->doorbells || !t->source_fds)
         return error_set(err, -ENOMEM, "out of memory for queues of %s", t->params.name);
+    for (unsigned i = 0; i <= n; i++)
+        t->source_fds[i] = -1;
     for (unsigned i = 0; i < n; i++)
-        t->queues[i].kick_fd = t->queues[i].call_fd = -1;
-    for (unsigned i = 0; i < n; i++) {
-        t->queues[i].kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        t->queues[i].call_fd = t->call_fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (t->queues[i].kick_fd < 0 || t->queues[i].call_fd < 0)
-            return error_set_errno(err, -errno, "could not make the eventfds of %s",
-                                   t->params.name);
+        t->queues[i].kick_fd = -1;
+    int ret = 0;
+    for (unsigned i = 0; ret == 0 && i <= n; i++)
+        ret = create_event(t, &t->source_fds[i], err);
+    for (unsigned i = 0; ret == 0 && i < n; i++) {
+        t->queues[i].call_fd = t->source_fds[i];
+        ret = create_event(t, &t->queues[i].kick_fd, err);
     }
-    return 0;
+    return ret;
+}
+
+static int create_msix(struct virtio_pci *t, struct error *err)
+{
+    struct msix_params params = {
+        .name = t->params.name,
+        .vm_fd = t->params.vm_fd,
+        .routes = t->params.routes,
+        .n_vectors = t->params.n_queues + 1,
+        .n_sources = t->params.n_queues + 1,
+        .source_fds = t->source_fds,
+    };
+    t->msix = msix_new(&params, err);
+    return t->msix ? 0 : -ENOMEM;
 }
 
 static int put_on_bus(struct virtio_pci *t, struct error *err)
@@ -278,7 +319,7 @@ static int put_on_bus(struct virtio_pci *t, struct error *err)
     };
     t->pci = pci_device_add(t->params.pci, &device, err);
     if (!t->pci)
-        return err->code;
+        return -ENOSPC;
     int ret = pci_device_add_bar(t->pci, 0, BAR_BYTES, t->params.bars_64bit, &bar_ops, err);
     if (ret == 0 && add_capabilities(t) < 0)
         ret = error_set(err, -ENOSPC, "no room for the capabilities of %s", t->params.name);
@@ -287,34 +328,28 @@ static int put_on_bus(struct virtio_pci *t, struct error *err)
 
 struct virtio_pci *virtio_pci_new(const struct virtio_pci_params *params, struct error *err)
 {
+    if (params->n_queues == 0 || params->n_queues > VIRTIO_PCI_QUEUES_MAX ||
+        params->queue_size == 0 || (params->queue_size & (params->queue_size - 1)) ||
+        params->queue_size > VIRTQUEUE_SIZE_MAX || params->config_len > PART_BYTES) {
+        error_set(err, -EINVAL, "%s cannot have %u queues of %u entries", params->name,
+                  params->n_queues, params->queue_size);
+        return NULL;
+    }
     struct virtio_pci *t = calloc(1, sizeof(*t));
-    if (!t || params->n_queues == 0 || params->n_queues > VIRTIO_PCI_QUEUES_MAX) {
-        free(t);
-        error_set(err, t ? -EINVAL : -ENOMEM, "%s cannot have %u queues", params->name,
-                  params->n_queues);
+    if (!t) {
+        error_set(err, -ENOMEM, "out of memory for %s", params->name);
         return NULL;
     }
     t->params = *params;
-    t->features = params->features | VIRTIO_F_VERSION_1;
+    t->features = (params->features & ~FEATURES_OF_TRANSPORT) | VIRTIO_F_VERSION_1;
+    t->any_width = ioctl(params->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0;
     pthread_mutex_init(&t->lock, NULL);
-    int ret = create_queues(t, err);
-    if (ret == 0) {
-        struct msix_params msix = {
-            .name = params->name,
-            .vm_fd = params->vm_fd,
-            .routes = params->routes,
-            .n_vectors = params->n_queues + 1,
-            .n_sources = params->n_queues,
-            .source_fds = t->call_fds,
-        };
-        t->msix = msix_new(&msix, err);
-        ret = t->msix ? 0 : err->code;
+    if (create_queues(t, err) < 0 || create_msix(t, err) < 0) {
+        virtio_pci_free(t);
+        return NULL;
     }
-    if (ret == 0) {
-        virtio_pci_clear(t);
-        ret = put_on_bus(t, err);
-    }
-    if (ret < 0) {
+    virtio_pci_clear(t);
+    if (put_on_bus(t, err) < 0) {
         virtio_pci_free(t);
         return NULL;
     }
@@ -329,13 +364,13 @@ void virtio_pci_free(struct virtio_pci *t)
     if (t->pci)
         pci_device_remove(t->pci);
     msix_free(t->msix);
-    for (unsigned i = 0; t->queues && i < t->params.n_queues; i++) {
+    for (unsigned i = 0; t->queues && i < t->params.n_queues; i++)
         cleanup_close(&t->queues[i].kick_fd);
-        cleanup_close(&t->queues[i].call_fd);
-    }
+    for (unsigned i = 0; t->source_fds && i <= t->params.n_queues; i++)
+        cleanup_close(&t->source_fds[i]);
     free(t->queues);
-    free(t->vectors);
-    free(t->call_fds);
+    free(t->doorbells);
+    free(t->source_fds);
     pthread_mutex_destroy(&t->lock);
     free(t);
 }
@@ -358,29 +393,43 @@ void virtio_pci_reset_done(struct virtio_pci *t)
     pthread_mutex_unlock(&t->lock);
 }
 
+/** config_interrupt() - as in 4.1.5.3, to a driver that has got as far as to expect one. */
+static void config_interrupt(struct virtio_pci *t)
+{
+    if (!t->active || t->resetting)
+        return;
+    t->isr |= ISR_CONFIG;
+    eventfd_write(t->source_fds[config_source(t)], 1);
+}
+
 void virtio_pci_config_changed(struct virtio_pci *t)
 {
     pthread_mutex_lock(&t->lock);
     t->generation++;
-    if (t->status & STATUS_DRIVER_OK)
-        virtio_pci_config_interrupt(t);
+    config_interrupt(t);
     pthread_mutex_unlock(&t->lock);
 }
 
 void virtio_pci_needs_reset(struct virtio_pci *t)
 {
     pthread_mutex_lock(&t->lock);
-    t->status |= STATUS_NEEDS_RESET;
-    if (t->status & STATUS_DRIVER_OK)
-        virtio_pci_config_interrupt(t);
+    /* A driver that resets, or has not begun, would wait in vain for a status of 0. */
+    if (t->active && !t->resetting)
+        t->status |= STATUS_NEEDS_RESET;
+    config_interrupt(t);
     pthread_mutex_unlock(&t->lock);
 }
 
 void virtio_pci_interrupt_all(struct virtio_pci *t)
 {
+    bool told[VIRTIO_PCI_QUEUES_MAX + 1] = {false};
     pthread_mutex_lock(&t->lock);
-    for (unsigned i = 0; i < t->params.n_queues; i++)
-        if (t->queues[i].enabled)
-            eventfd_write(t->queues[i].call_fd, 1);
+    for (unsigned i = 0; i < t->params.n_queues; i++) {
+        uint16_t vector = msix_vector(t->msix, i);
+        if (!t->queues[i].enabled || vector == MSIX_NO_VECTOR || told[vector])
+            continue;
+        told[vector] = true;
+        eventfd_write(t->queues[i].call_fd, 1);
+    }
     pthread_mutex_unlock(&t->lock);
 }

@@ -47,7 +47,11 @@ struct virtio_pci_params {
     void *device;
 };
 
-/** virtio_pci_new() - on the bus, and shown to the guest. NULL with @err filled. */
+/** virtio_pci_new() - on the bus, and shown to the guest. Features of the transport's own that it lacks are not offered.
+ *
+ * Return: NULL with @err, which may be NULL, filled on failure: -EINVAL for a number or size of queues that cannot be,
+ * -ENOSPC if the bus is full, -ENOMEM, -EMFILE.
+ */
 struct virtio_pci *virtio_pci_new(const struct virtio_pci_params *params, struct error *err);
 
 /** virtio_pci_free() - off the bus; no vCPU may run. NULL is allowed. */
@@ -72,10 +76,12 @@ void virtio_pci_reset_done(struct virtio_pci *transport);
 /** virtio_pci_config_changed() - new generation, interrupt. From any thread, not from ops. */
 void virtio_pci_config_changed(struct virtio_pci *transport);
 
-/** virtio_pci_needs_reset() - set DEVICE_NEEDS_RESET and interrupt (2.1.2). From any thread, not from ops. */
+/** virtio_pci_needs_reset() - set DEVICE_NEEDS_RESET and interrupt (2.1.2); nothing to a driver that is not there or is
+ * resetting. From any thread, not from ops. */
 void virtio_pci_needs_reset(struct virtio_pci *transport);
 
-/** virtio_pci_interrupt_all() - one interrupt for each enabled queue, so that nothing completed stays unseen. From any thread, not from ops. */
+/** virtio_pci_interrupt_all() - one interrupt for each vector of an enabled queue, so that nothing completed stays
+ * unseen. From any thread, not from ops. */
 void virtio_pci_interrupt_all(struct virtio_pci *transport);
 
 #endif

@@ -2,7 +2,8 @@
 #include "virtio/pci_internal.h"
 
 #include "base/bytes.h"
-#include <unistd.h>
+
+#include <sys/eventfd.h>
 
 #define REG_FEATURE_SELECT 0x00
 #define REG_FEATURE 0x04
@@ -21,39 +22,34 @@
 #define REG_QUEUE_DRIVER 0x28
 #define REG_QUEUE_USED 0x30
 
+/** silence() - no interrupt from here on. */
+static void silence(struct virtio_pci *t)
+{
+    for (unsigned i = 0; i <= t->params.n_queues; i++)
+        msix_bind(t->msix, i, MSIX_NO_VECTOR);
+}
+
 void virtio_pci_clear(struct virtio_pci *t)
 {
+    silence(t);
     for (unsigned i = 0; i < t->params.n_queues; i++) {
         struct virtio_pci_queue *queue = &t->queues[i];
-        msix_bind(t->msix, i, MSIX_NO_VECTOR);
-        t->vectors[i] = MSIX_NO_VECTOR;
         *queue = (struct virtio_pci_queue){
             .size = t->params.queue_size,
             .kick_fd = queue->kick_fd,
             .call_fd = queue->call_fd,
         };
-        /* What an earlier driver left counted is not for the next one. */
-        uint64_t count;
-        while (read(queue->kick_fd, &count, sizeof(count)) > 0)
-            ;
-        while (read(queue->call_fd, &count, sizeof(count)) > 0)
-            ;
+        /* A doorbell of an earlier driver is not for the next one. Interrupts are forgotten as they get a vector. */
+        eventfd_t count;
+        eventfd_read(queue->kick_fd, &count);
     }
-    msix_clear(t->msix);
     t->driver_features = 0;
     t->feature_select = t->driver_feature_select = 0;
     t->queue_select = 0;
-    t->config_vector = MSIX_NO_VECTOR;
     t->status = 0;
     t->isr = 0;
     t->active = false;
     t->resetting = false;
-}
-
-void virtio_pci_config_interrupt(struct virtio_pci *t)
-{
-    t->isr |= ISR_CONFIG;
-    msix_signal(t->msix, t->config_vector);
 }
 
 void virtio_pci_common_read(const struct virtio_pci *t, uint64_t offset, void *data, unsigned len)
@@ -68,14 +64,14 @@ void virtio_pci_common_read(const struct virtio_pci *t, uint64_t offset, void *d
     store_le32(regs + REG_DRIVER_FEATURE_SELECT, t->driver_feature_select);
     if (t->driver_feature_select < 2)
         store_le32(regs + REG_DRIVER_FEATURE, (uint32_t)(t->driver_features >> driver_shift));
-    store_le16(regs + REG_CONFIG_VECTOR, t->config_vector);
+    store_le16(regs + REG_CONFIG_VECTOR, msix_vector(t->msix, config_source(t)));
     store_le16(regs + REG_NUM_QUEUES, (uint16_t)t->params.n_queues);
     regs[REG_STATUS] = t->status;
     regs[REG_GENERATION] = t->generation;
     store_le16(regs + REG_QUEUE_SELECT, t->queue_select);
     if (queue) {
         store_le16(regs + REG_QUEUE_SIZE, queue->size);
-        store_le16(regs + REG_QUEUE_VECTOR, t->vectors[t->queue_select]);
+        store_le16(regs + REG_QUEUE_VECTOR, msix_vector(t->msix, t->queue_select));
         store_le16(regs + REG_QUEUE_ENABLE, queue->enabled);
         store_le16(regs + REG_QUEUE_NOTIFY, t->queue_select);
         store_le64(regs + REG_QUEUE_DESC, queue->desc);
@@ -92,8 +88,6 @@ void virtio_pci_common_read(const struct virtio_pci *t, uint64_t offset, void *d
 /** write_status() - bits are only ever added, but for 0, which resets (2.1.1, 2.4). */
 static void write_status(struct virtio_pci *t, uint8_t value)
 {
-    if (t->resetting)
-        return;
     if (value == 0) {
         if (!t->active) {
             virtio_pci_clear(t);
@@ -101,8 +95,7 @@ static void write_status(struct virtio_pci *t, uint8_t value)
         }
         /* No more interrupts from now on; the rest is cleared when the back-end has drained. */
         t->resetting = true;
-        for (unsigned i = 0; i < t->params.n_queues; i++)
-            msix_bind(t->msix, i, MSIX_NO_VECTOR);
+        silence(t);
         t->params.ops->reset(t->params.device);
         return;
     }
@@ -170,13 +163,11 @@ static void write_queue_address(struct virtio_pci_queue *queue, uint64_t offset,
 /** write_queue() - a register of the selected queue; once enabled only its vector can be changed. */
 static void write_queue(struct virtio_pci *t, uint64_t offset, const void *data, unsigned len)
 {
-    if (t->queue_select >= t->params.n_queues || t->resetting)
+    if (t->queue_select >= t->params.n_queues)
         return;
     struct virtio_pci_queue *queue = &t->queues[t->queue_select];
     if (offset == REG_QUEUE_VECTOR && len == 2) {
-        uint16_t vector = load_le16(data);
-        t->vectors[t->queue_select] = vector <= t->params.n_queues ? vector : MSIX_NO_VECTOR;
-        msix_bind(t->msix, t->queue_select, t->vectors[t->queue_select]);
+        msix_bind(t->msix, t->queue_select, load_le16(data));
     } else if (queue->enabled || t->active) {
         return;
     } else if (offset == REG_QUEUE_SIZE && len == 2) {
@@ -191,6 +182,9 @@ static void write_queue(struct virtio_pci *t, uint64_t offset, const void *data,
 void virtio_pci_common_write(struct virtio_pci *t, uint64_t offset, const void *data, unsigned len)
 {
     uint32_t value = len == 4 ? load_le32(data) : 0;
+    /* Until the device has drained nothing new can be set up (2.4.1): status reads non-zero. */
+    if (t->resetting)
+        return;
     if (offset == REG_FEATURE_SELECT && len == 4) {
         t->feature_select = value;
     } else if (offset == REG_DRIVER_FEATURE_SELECT && len == 4) {
@@ -198,8 +192,7 @@ void virtio_pci_common_write(struct virtio_pci *t, uint64_t offset, const void *
     } else if (offset == REG_DRIVER_FEATURE && len == 4) {
         write_driver_feature(t, value);
     } else if (offset == REG_CONFIG_VECTOR && len == 2) {
-        uint16_t vector = load_le16(data);
-        t->config_vector = vector <= t->params.n_queues ? vector : MSIX_NO_VECTOR;
+        msix_bind(t->msix, config_source(t), load_le16(data));
     } else if (offset == REG_STATUS && len == 1) {
         write_status(t, *(const uint8_t *)data);
     } else if (offset == REG_QUEUE_SELECT && len == 2) {

@@ -17,22 +17,23 @@
 
 #define ISR_CONFIG 2u
 
-#define COMMON_BYTES 0x3a
+#define COMMON_BYTES 0x3c
 
 struct virtio_pci {
     struct virtio_pci_params params;
     pthread_mutex_t lock; /* all below; taken after the PCI host's where both are */
     struct pci_device *pci;
     unsigned msix_offset, window_offset; /* of the capabilities MSI-X and VIRTIO_PCI_CAP_PCI_CFG */
-    uint64_t bar;                        /* where it answers, 0: nowhere */
     struct msix *msix;
-    int *call_fds; /* those of @queues, side by side */
+    bool any_width; /* KVM takes a doorbell of any width at one address */
+    uint64_t
+        *doorbells; /* one a queue: the address for which KVM signals its eventfd, 0 for none */
+    /* What interrupts: one a queue, its call_fd, and behind them one for changes of configuration. */
+    int *source_fds;
     struct virtio_pci_queue *queues;
-    uint16_t *vectors; /* one a queue */
     uint64_t features, driver_features;
     uint32_t feature_select, driver_feature_select;
     uint16_t queue_select;
-    uint16_t config_vector;
     uint8_t status;
     uint8_t generation;
     uint8_t isr;
@@ -49,7 +50,10 @@ void virtio_pci_common_write(struct virtio_pci *transport, uint64_t offset, cons
 /** virtio_pci_clear() - all that the driver has set is as at the start; the lock is held. */
 void virtio_pci_clear(struct virtio_pci *transport);
 
-/** virtio_pci_config_interrupt() - ISR and the configuration's vector; the lock is held. */
-void virtio_pci_config_interrupt(struct virtio_pci *transport);
+/** config_source() - the index of the interrupt source for changes of configuration. */
+static inline unsigned config_source(const struct virtio_pci *transport)
+{
+    return transport->params.n_queues;
+}
 
 #endif
