@@ -13,6 +13,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #define PROTOCOL_FEATURES                                                                     \
@@ -315,12 +316,21 @@ static int set_vring_enable(struct vu_server *server, struct vhost_user_msg *msg
     return rings_resume(server, err);
 }
 
-/** replace_event() - kick, call or err of a ring: @fds[0], or none. */
-static int replace_event(int *event, struct vhost_user_fds *fds, struct error *err)
+/**
+ * replace_event() - kick, call or err of a ring: @fds[0], or none. An event that is written takes another's place while
+ * the queue runs, for some front-ends change them whenever a vector is masked; all else wants the queue to rest.
+ */
+static int replace_event(struct ring *ring, int *event, struct vhost_user_fds *fds,
+                         struct error *err)
 {
     int ret = fds->n ? fd_set_nonblock(fds->fd[0]) : 0;
     if (ret < 0)
         return error_set_errno(err, ret, "a queue's event");
+    if (fds->n && *event >= 0 && event != &ring->queue.kick_fd)
+        return dup3(fds->fd[0], *event, O_CLOEXEC) < 0
+                   ? error_set_errno(err, -errno, "a queue's event")
+                   : 0;
+    ring_pause(ring);
     if (*event >= 0)
         close(*event);
     *event = vhost_user_fds_take(fds);
@@ -339,15 +349,16 @@ static int set_vring_event(struct vu_server *server, struct vhost_user_msg *msg,
     if (fds->n != (value & VHOST_USER_VRING_NO_FD ? 0 : 1))
         return error_set(err, -EPROTO, "%u descriptors came for a queue's event", fds->n);
     struct vu_queue *queue = &ring->queue;
-    ring_pause(ring);
-    int ret = replace_event(msg->request == VHOST_USER_SET_VRING_KICK   ? &queue->kick_fd
+    int ret = replace_event(ring,
+                            msg->request == VHOST_USER_SET_VRING_KICK   ? &queue->kick_fd
                             : msg->request == VHOST_USER_SET_VRING_CALL ? &queue->call_fd
                                                                         : &queue->err_fd,
                             fds, err);
-    if (ret == 0 && msg->request == VHOST_USER_SET_VRING_KICK && !ring->started)
+    if (ret < 0)
+        return ret;
+    if (msg->request == VHOST_USER_SET_VRING_KICK && !ring->started)
         ring->started = ring->fresh = true;
-    int resumed = rings_resume(server, ret < 0 ? NULL : err);
-    return ret < 0 ? ret : resumed;
+    return rings_resume(server, err);
 }
 
 /* --- Configuration space. --- */

@@ -7,6 +7,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -74,6 +75,11 @@ static void *serve_ring(void *arg)
     struct thread_start start = *(struct thread_start *)arg;
     free(arg);
     start.backend->ops->run(start.backend->device, start.queue);
+    struct pollfd stop = {.fd = start.queue->stop_fd, .events = POLLIN};
+    if (!start.queue->broken && poll(&stop, 1, 0) == 0) {
+        struct error why = ERROR_INIT;
+        vring_break(start.queue, error_set(&why, -EIO, "the device gave up"), &why);
+    }
     return NULL;
 }
 

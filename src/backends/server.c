@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 /** wait_for() - until @fd or @stop_fd is readable. Returns 1 for @fd, 0 for @stop_fd, or -errno. */
@@ -58,9 +59,17 @@ int vu_serve(struct vu_backend *backend, int fd, int stop_fd, struct error *err)
     return ret;
 }
 
-/** remove_stale() - a socket that a dead process left behind. Returns 0, -EADDRINUSE if somebody listens there. */
+/**
+ * remove_stale() - a socket that a dead process left behind. Returns 0; -EADDRINUSE if somebody listens there; -EEXIST
+ * if something else is there, which connect(2) cannot tell from a dead socket.
+ */
 static int remove_stale(const struct sockaddr_un *address)
 {
+    struct stat st;
+    if (lstat(address->sun_path, &st) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISSOCK(st.st_mode))
+        return -EEXIST;
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
