@@ -213,7 +213,7 @@ int fw_cfg_add_file(struct fw_cfg *fw_cfg, const char *name, const struct fw_cfg
     if (order == 0)
         return error_set(err, -EEXIST, "there is a fw_cfg item '%s' already", name);
     struct item item = {0};
-    strcpy(item.name, name);
+    memcpy(item.name, name, strlen(name) + 1);
     int ret = fill(&item, from, err);
     if (ret < 0) {
         release(&item);

@@ -73,7 +73,7 @@ static int add_kernel(struct firmware_items *items, struct error *err)
 {
     const char *path = items->in.config->payload.kernel;
     uint64_t size;
-    uint32_t setup;
+    uint32_t setup = 0;
     _cleanup_close_ int fd = fd_open_file(path, &size, err);
     if (fd < 0)
         return error_context(err, "kernel");
