@@ -85,8 +85,9 @@ void vring_reset(struct vu_queue *queue);
 /**
  * vring_map() - find the ring in guest memory, again whenever that, the size, addresses or features changed.
  *
- * Return: 0; -EINVAL if size or addresses are missing, misaligned, or not each in one region of guest memory, or if
- * the in-flight region has no room for it.
+ * Without room for it in the in-flight region, @tracked stays NULL.
+ *
+ * Return: 0; -EINVAL if size or addresses are missing, misaligned, or not each in one region of guest memory.
  */
 int vring_map(struct vu_queue *queue, struct error *err);
 

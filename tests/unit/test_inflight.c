@@ -222,6 +222,26 @@ static void a_damaged_in_flight_region_harms_nobody(void **state)
     bench_close(b);
 }
 
+static void a_ring_larger_than_the_region_is_served_without_it(void **state)
+{
+    (void)state;
+    struct bench *b = bench_open(RING_FEATURES);
+    struct error err = ERROR_INIT;
+    struct vhost_user_inflight where = {.n_queues = 1, .queue_size = BENCH_NUM / 2};
+    int fd = inflight_create(&where, &err);
+    assert_int_equal(inflight_map(&b->inflight, &where, fd, &err), 0);
+    close(fd);
+    assert_int_equal(vring_map(&b->queue, &err), 0);
+    assert_null(b->queue.tracked);
+    vring_start(&b->queue);
+    for (unsigned i = 0; i < 2 * BENCH_NUM; i++)
+        bench_serve_one(b);
+    assert_int_equal(b->driver.used->idx, 2 * BENCH_NUM);
+    for (uint64_t i = sizeof(struct inflight_ring); i < where.mmap_size; i++)
+        assert_int_equal(b->inflight.bytes[i], 0);
+    bench_close(b);
+}
+
 static void an_in_flight_region_is_checked_before_it_is_used(void **state)
 {
     (void)state;
@@ -262,6 +282,7 @@ int main(void)
         cmocka_unit_test(a_crash_at_any_instruction_of_giving_back_loses_and_repeats_nothing),
         cmocka_unit_test(a_crash_at_any_instruction_of_taking_loses_nothing),
         cmocka_unit_test(a_damaged_in_flight_region_harms_nobody),
+        cmocka_unit_test(a_ring_larger_than_the_region_is_served_without_it),
         cmocka_unit_test(an_in_flight_region_is_checked_before_it_is_used),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
