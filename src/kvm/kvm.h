@@ -64,11 +64,14 @@ int kvm_irqfd(int vm_fd, int event_fd, uint32_t gsi, bool assign, struct error *
 
 struct kvm_ioeventfd_at {
     uint64_t addr;
-    uint32_t len; /* 1, 2, 4, 8; 0 for any width */
+    uint32_t len; /* 1, 2, 4, 8; 0 for any width, where kvm_ioeventfd_any_width() */
     bool port;    /* a port, not a physical address */
     bool match;   /* only writes of @data */
     uint64_t data;
 };
+
+/** kvm_ioeventfd_any_width() - whether kvm_ioeventfd_at.len may be 0. */
+bool kvm_ioeventfd_any_width(int vm_fd);
 
 /** kvm_ioeventfd() - guest writes at @at signal @event_fd (@assign) without leaving KVM, or no longer do. */
 int kvm_ioeventfd(int vm_fd, int event_fd, const struct kvm_ioeventfd_at *at, bool assign,

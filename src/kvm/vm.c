@@ -76,6 +76,11 @@ int kvm_irqfd(int vm_fd, int event_fd, uint32_t gsi, bool assign, struct error *
     return 0;
 }
 
+bool kvm_ioeventfd_any_width(int vm_fd)
+{
+    return ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0;
+}
+
 int kvm_ioeventfd(int vm_fd, int event_fd, const struct kvm_ioeventfd_at *at, bool assign,
                   struct error *err)
 {

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 
 #define VENDOR_ID 0x1af4
 #define DEVICE_ID_FIRST 0x1040 /* plus the virtio device id */
@@ -342,7 +341,7 @@ struct virtio_pci *virtio_pci_new(const struct virtio_pci_params *params, struct
     }
     t->params = *params;
     t->features = (params->features & ~FEATURES_OF_TRANSPORT) | VIRTIO_F_VERSION_1;
-    t->any_width = ioctl(params->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0;
+    t->any_width = kvm_ioeventfd_any_width(params->vm_fd);
     pthread_mutex_init(&t->lock, NULL);
     if (create_queues(t, err) < 0 || create_msix(t, err) < 0) {
         virtio_pci_free(t);
