@@ -64,3 +64,10 @@ int fd_set_nonblock(int fd)
         return -errno;
     return 0;
 }
+
+void fd_signal(int event_fd)
+{
+    const uint64_t one = 1;
+    if (fd_set_nonblock(event_fd) == 0 && write(event_fd, &one, sizeof(one)) < 0)
+        return; /* full: it is readable, which is all that counts */
+}

@@ -24,4 +24,10 @@ int fd_write_full(int fd, const void *buf, size_t len);
 /** fd_set_nonblock() - set O_NONBLOCK. Returns 0 or -errno. */
 int fd_set_nonblock(int fd);
 
+/**
+ * fd_signal() - count an eventfd up by one without ever waiting, though another process that holds it has filled it and
+ * made it blocking.
+ */
+void fd_signal(int event_fd);
+
 #endif

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -19,7 +20,10 @@
 #define RETRY_FIRST_MS 100
 #define RETRY_MOST_MS 5000
 /* One that has lived so long is no longer one that dies soon. */
-#define STEADY_MS 5000
+#define STEADY_MS 60000
+
+/* The control thread's stack: two errors of 1.5 KiB, two messages and printf() are the deepest there is. */
+#define STACK_BYTES KIB(128)
 
 static int64_t now_ms(void)
 {
@@ -67,6 +71,16 @@ static void give_up(struct vhost_user_device *device, const char *why)
     virtio_pci_needs_reset(device->pci);
 }
 
+/** fail() - the back-end did not do what it was asked for, with @ret. */
+static void fail(struct vhost_user_device *device, int ret, const char *why)
+{
+    /* It may wake up and go on with the driver's queues: no other back-end is to be given them before a reset. */
+    if (ret == -ETIMEDOUT && !device->params.own_backend && device->started)
+        give_up(device, why);
+    else
+        lose(device, why);
+}
+
 /** start() - hand the driver's queues to a back-end that is connected. */
 static void start(struct vhost_user_device *device, bool recover)
 {
@@ -75,7 +89,7 @@ static void start(struct vhost_user_device *device, bool recover)
     if (ret == -EINVAL || ret == -EREMOTEIO)
         give_up(device, err.message);
     else if (ret < 0)
-        lose(device, err.message);
+        fail(device, ret, err.message);
     else if (recover)
         log_info("%s: its back-end goes on", device->params.name);
 }
@@ -93,56 +107,84 @@ static void reconnect(struct vhost_user_device *device)
         retry_later(device);
         return;
     }
-    if (device->active && !device->broken)
+    if (device->active && !device->broken) {
+        frontend_begin(&device->frontend, device_timeout(device));
         start(device, true);
+    }
     if (is_connected(device))
         virtio_pci_config_changed(device->pci);
 }
 
-/** reset() - the driver wants the device as new; done when nothing touches its queues any more. */
+/** finish_reset() - nothing touches the driver's queues any more. */
+static void finish_reset(struct vhost_user_device *device)
+{
+    device_forget_inflight(device);
+    device->active = device->broken = device->draining = false;
+    virtio_pci_reset_done(device->pci);
+}
+
+/**
+ * reset() - the driver wants the device as new. One's own back-end that does not drain is killed, which drains it. One that
+ * cannot be killed may go on to write into the driver's memory: the reset is not over until it has answered or is gone.
+ */
 static void reset(struct vhost_user_device *device)
 {
     struct error err = ERROR_INIT;
-    bool connected = is_connected(device);
-    if (device->active && connected && !device->broken && device_stop(device, &err) < 0) {
-        /* Not drained: whatever it may still do ends with its process, or with its connection. */
-        lose(device, err.message);
-        device->failures = 0;
-        device->retry_at = now_ms();
-    } else if (device->broken && connected) {
-        /* Of unknown state: begin anew. */
-        lose(device, "the driver resets the device");
+    int ret = 0;
+    if (device->started) {
+        frontend_begin(&device->frontend, device_timeout(device));
+        ret = device_stop(device, &err);
     }
-    cleanup_close(&device->inflight_fd);
-    device->inflight_fd = -1;
-    device->active = device->broken = false;
-    virtio_pci_reset_done(device->pci);
+    if (ret == -ETIMEDOUT && !device->params.own_backend) {
+        log_error("%s: its back-end does not let go of the driver's queues: %s",
+                  device->params.name, err.message);
+        event_emit(device->params.events, "device", "needs-reset", "id", device->params.name,
+                   "reason", err.message, NULL);
+        device->draining = device->broken = true;
+        virtio_pci_needs_reset(device->pci);
+        return;
+    }
+    if (ret < 0)
+        lose(device, err.message);
+    finish_reset(device);
+}
+
+/** drain_on() - the back-end that a reset waits for has said something at last. */
+static void drain_on(struct vhost_user_device *device)
+{
+    struct error err = ERROR_INIT;
+    frontend_begin(&device->frontend, device_timeout(device));
+    int ret = device_stop(device, &err);
+    if (ret == -ETIMEDOUT)
+        return;
+    if (ret < 0)
+        lose(device, err.message);
+    finish_reset(device);
 }
 
 static void write_config(struct vhost_user_device *device, const struct config_write *write)
 {
     struct error err = ERROR_INIT;
-    if (!is_connected(device))
+    if (!is_connected(device) || device->broken)
         return;
     int ret = frontend_set_config(&device->frontend, write->offset, write->data, write->len, &err);
     if (ret == 0)
-        ret = device_read_config(device, &err);
+        ret = device_read_config(device, false, &err);
     if (ret == -EREMOTEIO)
         log_debug("%s: a write of its configuration: %s", device->params.name, err.message);
     else if (ret < 0)
-        lose(device, err.message);
+        fail(device, ret, err.message);
 }
 
-static void backend_request(struct vhost_user_device *device)
+/** take_new_config() - the back-end has said that its configuration is another now. */
+static void take_new_config(struct vhost_user_device *device)
 {
     struct error err = ERROR_INIT;
-    bool changed = false;
-    if (frontend_backend_request(&device->frontend, &changed, &err) < 0)
-        log_debug("%s: requests of its back-end: %s", device->params.name, err.message);
-    if (!changed)
-        return;
-    if (device_read_config(device, &err) < 0)
-        lose(device, err.message);
+    device->frontend.config_changed = false;
+    frontend_begin(&device->frontend, device_timeout(device));
+    int ret = device_read_config(device, false, &err);
+    if (ret < 0)
+        fail(device, ret, err.message);
     else
         virtio_pci_config_changed(device->pci);
 }
@@ -156,18 +198,32 @@ static bool do_jobs(struct vhost_user_device *device)
     pthread_mutex_unlock(&device->lock);
     if (jobs.exit)
         return false;
+    frontend_begin(&device->frontend, device_timeout(device));
     for (unsigned i = 0; i < jobs.n_writes; i++)
         write_config(device, &jobs.writes[i]);
     if (jobs.activate) {
-        device->active = true;
-        if (!jobs.reset && is_connected(device))
+        device->active = !jobs.reset;
+        frontend_begin(&device->frontend, device_timeout(device));
+        if (device->active && is_connected(device))
             start(device, false);
-        else if (jobs.reset)
-            device->active = false; /* never started */
     }
     if (jobs.reset)
         reset(device);
     return true;
+}
+
+/** hear() - the connection has become readable with nothing asked, or with an answer that comes late. */
+static void hear(struct vhost_user_device *device, short events)
+{
+    struct error err = ERROR_INIT;
+    if (events & (POLLHUP | POLLRDHUP | POLLERR))
+        lose(device, "it closed the connection");
+    else if (device->draining)
+        drain_on(device);
+    else if (!device->frontend.owed)
+        lose(device, "it spoke without being asked");
+    else if (frontend_settle(&device->frontend, &err) < 0)
+        lose(device, err.message);
 }
 
 /** wait_for_event() - for jobs, the back-end, or the time to try again. */
@@ -188,14 +244,22 @@ static void wait_for_event(struct vhost_user_device *device)
     uint64_t count;
     if (fds[0].revents && read(device->wake_fd, &count, sizeof(count)) < 0)
         log_debug("%s: woken for nothing", device->params.name);
+    struct error err = ERROR_INIT;
     if (fds[2].revents)
         lose(device, "its process has ended");
-    else if (fds[1].revents & (POLLHUP | POLLRDHUP | POLLERR))
-        lose(device, "it closed the connection");
     else if (fds[1].revents)
-        lose(device, "it spoke without being asked");
-    else if (fds[3].revents)
-        backend_request(device);
+        hear(device, fds[1].revents);
+    else if (fds[3].revents && frontend_backend_request(&device->frontend, &err) < 0)
+        log_debug("%s: requests of its back-end: %s", device->params.name, err.message);
+    if (device->draining && !is_connected(device))
+        finish_reset(device);
+}
+
+/** go_on() - what has become due, and no driver asked for. */
+static void go_on(struct vhost_user_device *device)
+{
+    if (is_connected(device) && device->frontend.config_changed && !device->broken)
+        take_new_config(device);
     if (!is_connected(device) && now_ms() >= device->retry_at)
         reconnect(device);
 }
@@ -203,11 +267,13 @@ static void wait_for_event(struct vhost_user_device *device)
 static void *control(void *opaque)
 {
     struct vhost_user_device *device = opaque;
-    while (do_jobs(device))
+    while (do_jobs(device)) {
+        go_on(device);
         wait_for_event(device);
+    }
     struct error err = ERROR_INIT;
-    if (device->active && !device->broken && is_connected(device) &&
-        device_stop(device, &err) < 0) {
+    frontend_begin(&device->frontend, device_timeout(device));
+    if (device->started && device_stop(device, &err) < 0) {
         log_warn("%s: its back-end does not end: %s", device->params.name, err.message);
         if (device->params.own_backend)
             device->params.ops->kill(device->params.ctx);
@@ -217,7 +283,7 @@ static void *control(void *opaque)
 
 static void wake(struct vhost_user_device *device)
 {
-    eventfd_write(device->wake_fd, 1);
+    fd_signal(device->wake_fd);
 }
 
 static void on_activate(void *opaque)
@@ -241,6 +307,9 @@ static void on_reset(void *opaque)
 static void on_config_read(void *opaque, unsigned offset, void *data, unsigned len)
 {
     struct vhost_user_device *device = opaque;
+    memset(data, 0, len);
+    if (!range_within(offset, len, sizeof(device->config)))
+        return;
     pthread_mutex_lock(&device->lock);
     memcpy(data, device->config + offset, len);
     pthread_mutex_unlock(&device->lock);
@@ -293,10 +362,14 @@ static int show(struct vhost_user_device *device, struct error *err)
 static int start_thread(struct vhost_user_device *device, struct error *err)
 {
     sigset_t all, before;
+    pthread_attr_t attributes;
     sigfillset(&all);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&device->thread, NULL, control, device);
+    int code = pthread_create(&device->thread, &attributes, control, device);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
     if (code)
         return error_set_errno(err, -code, "could not start a thread");
     device->thread_runs = true;

@@ -1,6 +1,11 @@
 /*
  * A vhost-user device through its life: the first connection, activation by the driver, resets, and a back-end that dies
  * and comes back. Each has a control thread, so that no vCPU ever waits for a back-end.
+ *
+ * A back-end that ends is connected to or started again: at once, then after a time that doubles from 100 ms to 5 s until
+ * one has lived for a minute. It must be what it was: features, queues, in-flight region and capacity. Its queues go on
+ * from the in-flight region, else from used->idx. One that is husk's own and does not do a job in time is killed; another
+ * program's makes the device say DEVICE_NEEDS_RESET, and a reset that it does not answer ends when it does, or is gone.
  */
 #ifndef HUSK_VIRTIO_DEVICE_H
 #define HUSK_VIRTIO_DEVICE_H
@@ -38,7 +43,8 @@ struct vhost_user_device_params {
     uint32_t config_len; /* bytes of configuration that are the back-end's, at most 256 */
     bool bars_64bit;
     uint64_t features_off; /* not to be offered, though the back-end has them */
-    bool own_backend;
+    bool own_backend;      /* ops->kill() ends it */
+    int timeout_ms; /* for the back-end to do one job (reset, start, a change); 0: VHOST_USER_TIMEOUT_MS */
     const struct guest_memory *memory;
     struct pci_host *pci;
     int vm_fd;

@@ -3,10 +3,10 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <sys/eventfd.h>
 
 /* virtio 1.2, 6: of the bits that are no device's own, those that a split virtqueue's back-end can have. */
 #define FEATURE_INDIRECT_DESC (1ull << 28)
@@ -21,11 +21,36 @@
 #define USED_BYTES(n) (4u + 8u * (n))
 #define EVENT_BYTES 2u
 
-int device_read_config(struct vhost_user_device *device, struct error *err)
+/* virtio 1.2, 5.2: the device whose configuration begins with its capacity, in sectors of 512 bytes. */
+#define VIRTIO_ID_BLOCK 2
+
+int device_timeout(const struct vhost_user_device *device)
+{
+    return device->params.timeout_ms ? device->params.timeout_ms : VHOST_USER_TIMEOUT_MS;
+}
+
+/** check_capacity() - a disk of another size is another disk, whoever says so; a size that changes is announced. */
+static int check_capacity(const struct vhost_user_device *device, const uint8_t *config,
+                          struct error *err)
+{
+    if (device->params.virtio_id != VIRTIO_ID_BLOCK || device->params.config_len < sizeof(uint64_t))
+        return 0;
+    uint64_t before = load_le64(device->config), now = load_le64(config);
+    if (before == now)
+        return 0;
+    return error_set(err, -ESTALE,
+                     "the back-end serves a disk of %" PRIu64 " sectors, not of %" PRIu64
+                     " as before",
+                     now, before);
+}
+
+int device_read_config(struct vhost_user_device *device, bool same_size, struct error *err)
 {
     uint8_t config[VHOST_USER_CONFIG_MAX];
     uint32_t len = device->params.config_len;
     int ret = len ? frontend_get_config(&device->frontend, 0, config, len, err) : 0;
+    if (ret == 0 && same_size)
+        ret = check_capacity(device, config, err);
     if (ret < 0)
         return ret;
     pthread_mutex_lock(&device->lock);
@@ -34,17 +59,22 @@ int device_read_config(struct vhost_user_device *device, struct error *err)
     return 0;
 }
 
+/** check_backend() - that it can do what the driver has been offered, or is about to be. */
 static int check_backend(const struct vhost_user_device *device, bool again, struct error *err)
 {
     const struct vhost_user_frontend *frontend = &device->frontend;
     if (frontend->n_queues < device->params.n_queues)
         return error_set(err, -ERANGE, "the back-end has %" PRIu64 " queues, not %u",
                          frontend->n_queues, device->params.n_queues);
-    /* What the driver was offered before must still be there. */
+    if (!again)
+        return 0;
     uint64_t missing = device->features & ~frontend->features;
-    if (again && missing)
+    if (missing)
         return error_set(err, -ENOTSUP,
                          "the back-end lacks features %#" PRIx64 " that it had before", missing);
+    if (device->has_inflight && !(frontend->protocol_features & VHOST_USER_PROTOCOL_INFLIGHT_SHMFD))
+        return error_set(err, -ENOTSUP,
+                         "the back-end cannot take over requests in flight, as it could before");
     return 0;
 }
 
@@ -56,17 +86,20 @@ int device_connect(struct vhost_user_device *device, bool again, struct error *e
     if (ret < 0)
         return ret;
     device->pidfd = link.pidfd;
-    ret = frontend_open(&device->frontend, link.socket_fd, err);
+    ret = frontend_open(&device->frontend, link.socket_fd, device_timeout(device), err);
     if (ret == 0)
         ret = check_backend(device, again, err);
     if (ret == 0)
-        ret = device_read_config(device, err);
+        ret = device_read_config(device, again, err);
     if (ret < 0) {
         device_disconnect(device);
         return ret;
     }
-    if (!again)
+    if (!again) {
         device->features = device->frontend.features & FEATURES_OFFERED & ~params->features_off;
+        device->has_inflight =
+            device->frontend.protocol_features & VHOST_USER_PROTOCOL_INFLIGHT_SHMFD;
+    }
     return 0;
 }
 
@@ -75,6 +108,7 @@ void device_disconnect(struct vhost_user_device *device)
     frontend_close(&device->frontend);
     cleanup_close(&device->pidfd);
     device->pidfd = -1;
+    device->started = false;
 }
 
 /** ring_part() - where @len bytes at guest address @gpa are mapped here; 0 if they are not RAM, or not aligned. */
@@ -110,7 +144,7 @@ static int start_queue(struct vhost_user_device *device, unsigned index, bool re
 /** share_inflight() - the region of the back-end before, or a new one; without, where the back-end has none. */
 static int share_inflight(struct vhost_user_device *device, struct error *err)
 {
-    if (!(device->frontend.protocol_features & VHOST_USER_PROTOCOL_INFLIGHT_SHMFD))
+    if (!device->has_inflight)
         return 0;
     if (device->inflight_fd < 0) {
         device->inflight = (struct vhost_user_inflight){
@@ -128,6 +162,7 @@ static int share_inflight(struct vhost_user_device *device, struct error *err)
 int device_start(struct vhost_user_device *device, bool recover, struct error *err)
 {
     uint64_t features = virtio_pci_features(device->pci) & ~VIRTIO_F_ACCESS_PLATFORM;
+    device->started = true;
     int ret = frontend_set_features(&device->frontend, features, err);
     if (ret == 0)
         ret = frontend_set_memory(&device->frontend, device->params.memory, err);
@@ -141,7 +176,7 @@ int device_start(struct vhost_user_device *device, bool recover, struct error *e
     /* A doorbell from before must not be lost, nor an interrupt that the dead one owed. */
     for (unsigned i = 0; i < device->params.n_queues; i++)
         if (virtio_pci_queue(device->pci, i)->enabled)
-            eventfd_write(virtio_pci_queue(device->pci, i)->kick_fd, 1);
+            fd_signal(virtio_pci_queue(device->pci, i)->kick_fd);
     if (recover)
         virtio_pci_interrupt_all(device->pci);
     return 0;
@@ -153,7 +188,15 @@ int device_stop(struct vhost_user_device *device, struct error *err)
     for (unsigned i = 0; ret == 0 && i < device->params.n_queues; i++)
         if (virtio_pci_queue(device->pci, i)->enabled)
             ret = frontend_stop_queue(&device->frontend, i, err);
+    if (ret == 0)
+        ret = frontend_reset(&device->frontend, err);
+    if (ret == 0)
+        device->started = false;
+    return ret;
+}
+
+void device_forget_inflight(struct vhost_user_device *device)
+{
     cleanup_close(&device->inflight_fd);
     device->inflight_fd = -1;
-    return ret;
 }

@@ -38,15 +38,26 @@ struct vhost_user_device {
     int wake_fd; /* eventfd: there are jobs */
     struct vhost_user_frontend frontend;
     int pidfd;
-    bool active;     /* the driver has its queues running, as far as it knows */
-    bool broken;     /* DEVICE_NEEDS_RESET was said; nothing is done until then */
-    int inflight_fd; /* -1: none */
+    bool active;       /* the driver has its queues running, as far as it knows */
+    bool started;      /* this back-end has been given queues, and may touch them */
+    bool broken;       /* DEVICE_NEEDS_RESET was said; nothing is done until then */
+    bool draining;     /* the driver's reset waits for a back-end that cannot be killed */
+    bool has_inflight; /* the first back-end kept an in-flight region, so that all must */
+    int inflight_fd;   /* -1: none */
     struct vhost_user_inflight inflight;
     unsigned failures;              /* in a row */
     int64_t connected_at, retry_at; /* milliseconds of the monotonic clock */
 };
 
-/** device_connect() - start or connect to the back-end, shake hands, read the configuration. 0 or -errno. */
+/** device_timeout() - milliseconds that the back-end has for a job. */
+int device_timeout(const struct vhost_user_device *device);
+
+/**
+ * device_connect() - start or connect to the back-end, shake hands, read the configuration.
+ * @again: refuse one that lacks what the driver has been shown.
+ *
+ * Return: 0 or -errno, without a connection then.
+ */
 int device_connect(struct vhost_user_device *device, bool again, struct error *err);
 
 /** device_disconnect() - close the connection; what it was for stays as it is. */
@@ -60,10 +71,13 @@ void device_disconnect(struct vhost_user_device *device);
  */
 int device_start(struct vhost_user_device *device, bool recover, struct error *err);
 
-/** device_stop() - the back-end has finished what it had taken, and touches no queue; the in-flight region goes. */
+/** device_stop() - returns 0 when the back-end has finished what it had taken, and touches no queue. */
 int device_stop(struct vhost_user_device *device, struct error *err);
 
-/** device_read_config() - from the back-end into @config. */
-int device_read_config(struct vhost_user_device *device, struct error *err);
+/** device_read_config() - from the back-end into @config; @same_size: refuse another capacity. */
+int device_read_config(struct vhost_user_device *device, bool same_size, struct error *err);
+
+/** device_forget_inflight() - nothing is in flight any more. */
+void device_forget_inflight(struct vhost_user_device *device);
 
 #endif

@@ -7,14 +7,39 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stddef.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define PROTOCOL_FEATURES                                                                  \
     (VHOST_USER_PROTOCOL_MQ | VHOST_USER_PROTOCOL_REPLY_ACK | VHOST_USER_PROTOCOL_CONFIG | \
-     VHOST_USER_PROTOCOL_BACKEND_REQ | VHOST_USER_PROTOCOL_INFLIGHT_SHMFD)
+     VHOST_USER_PROTOCOL_BACKEND_REQ | VHOST_USER_PROTOCOL_INFLIGHT_SHMFD |                \
+     VHOST_USER_PROTOCOL_RESET_DEVICE)
+
+/* The rest of a request that has begun to come on the back-end's own channel is there at once, or the channel is closed:
+ * nothing else may wait for it. */
+#define CHANNEL_TIMEOUT_MS 100
 
 #define CONFIG_HEAD offsetof(struct vhost_user_config, data)
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int time_left(const struct vhost_user_frontend *f)
+{
+    int64_t left = f->deadline_ms - now_ms();
+    return left > 0 ? (int)left : 0;
+}
+
+void frontend_begin(struct vhost_user_frontend *f, int timeout_ms)
+{
+    f->deadline_ms = now_ms() + timeout_ms;
+}
 
 /** send_request() - @msg with its version, and NEED_REPLY if @ack. */
 static int send_request(struct vhost_user_frontend *f, struct vhost_user_msg *msg, bool ack,
@@ -23,8 +48,58 @@ static int send_request(struct vhost_user_frontend *f, struct vhost_user_msg *ms
     if (f->fd < 0)
         return error_set(err, -ENOTCONN, "the back-end is not connected");
     msg->flags = VHOST_USER_FLAG_VERSION | (ack ? VHOST_USER_FLAG_NEED_REPLY : 0);
-    int ret = vhost_user_send(f->fd, msg, fds, n_fds, VHOST_USER_TIMEOUT_MS, err);
-    return ret < 0 ? error_context(err, "%s", vhost_user_request_name(msg->request)) : 0;
+    int ret = vhost_user_send(f->fd, msg, fds, n_fds, time_left(f), err);
+    /* Half of it may have gone. */
+    return ret == -ETIMEDOUT ? error_set(err, -EPROTO, "the back-end takes no more messages") : ret;
+}
+
+/** await_answer() - until there is something to read, serving the back-end's own channel meanwhile. */
+static int await_answer(struct vhost_user_frontend *f, struct error *err)
+{
+    for (;;) {
+        struct pollfd fds[] = {
+            {.fd = f->fd, .events = POLLIN},
+            {.fd = f->backend_fd, .events = POLLIN},
+        };
+        int left = time_left(f);
+        int n = poll(fds, ARRAY_SIZE(fds), left);
+        if (n < 0 && errno != EINTR)
+            return error_set_errno(err, -errno, "could not wait for the back-end");
+        if (n > 0 && fds[0].revents)
+            return 0;
+        if (left == 0)
+            return error_set(err, -ETIMEDOUT, "the back-end does not answer");
+        if (n > 0 && fds[1].revents)
+            frontend_backend_request(f, NULL);
+    }
+}
+
+/** recv_message() - the next one, in the time that is left. */
+static int recv_message(struct vhost_user_frontend *f, struct vhost_user_msg *msg,
+                        struct vhost_user_fds *fds, struct error *err)
+{
+    int ret = await_answer(f, err);
+    if (ret < 0)
+        return ret;
+    ret = vhost_user_recv(f->fd, msg, fds, time_left(f), err);
+    if (ret == 0)
+        return error_set(err, -ECONNRESET, "the back-end closed the connection");
+    if (ret == -ETIMEDOUT)
+        return error_set(err, -EPROTO, "the back-end answered by less than a message");
+    return ret < 0 ? ret : 0;
+}
+
+int frontend_settle(struct vhost_user_frontend *f, struct error *err)
+{
+    if (!f->owed)
+        return 0;
+    struct vhost_user_msg msg;
+    struct vhost_user_fds fds = {.n = 0};
+    int ret = recv_message(f, &msg, &fds, err);
+    vhost_user_fds_close(&fds);
+    if (ret == 0)
+        f->owed = false;
+    return ret;
 }
 
 /** recv_reply() - to @request, into @msg; @fd: the descriptor that came along, NULL if there must be none. */
@@ -32,15 +107,31 @@ static int recv_reply(struct vhost_user_frontend *f, uint32_t request, struct vh
                       int *fd, struct error *err)
 {
     struct vhost_user_fds fds = {.n = 0};
-    int ret = vhost_user_recv(f->fd, msg, &fds, VHOST_USER_TIMEOUT_MS, err);
-    if (ret == 0)
-        ret = error_set(err, -ECONNRESET, "the back-end closed the connection");
-    else if (ret > 0 && (msg->request != request || !(msg->flags & VHOST_USER_FLAG_REPLY)))
-        ret = error_set(err, -EPROTO, "answered by %s%s", vhost_user_request_name(msg->request),
-                        msg->flags & VHOST_USER_FLAG_REPLY ? "" : ", which is no reply");
-    if (ret > 0 && fd)
+    int ret = recv_message(f, msg, &fds, err);
+    if (ret == -ETIMEDOUT)
+        f->owed = true;
+    const uint32_t flags = VHOST_USER_FLAG_REPLY;
+    if (ret == 0 && (msg->request != request || !(msg->flags & flags)))
+        ret = error_set(err, -EPROTO, "the back-end answered by %s%s",
+                        vhost_user_request_name(msg->request),
+                        msg->flags & flags ? "" : ", which is no reply");
+    if (ret == 0 && fd)
         *fd = vhost_user_fds_take(&fds);
     vhost_user_fds_close(&fds);
+    return ret;
+}
+
+/** exchange() - send, and receive the answer. */
+static int exchange(struct vhost_user_frontend *f, struct vhost_user_msg *msg, bool ack,
+                    const int *fds, unsigned n_fds, int *fd, struct error *err)
+{
+    uint32_t request = msg->request;
+    /* What is owed comes first; without it the answer to this one would be taken for the next. */
+    int ret = frontend_settle(f, err);
+    if (ret == 0)
+        ret = send_request(f, msg, ack, fds, n_fds, err);
+    if (ret == 0)
+        ret = recv_reply(f, request, msg, fd, err);
     return ret < 0 ? error_context(err, "%s", vhost_user_request_name(request)) : 0;
 }
 
@@ -48,27 +139,28 @@ static int recv_reply(struct vhost_user_frontend *f, uint32_t request, struct vh
 static int tell(struct vhost_user_frontend *f, struct vhost_user_msg *msg, const int *fds,
                 unsigned n_fds, struct error *err)
 {
-    bool ack = (f->protocol_features & VHOST_USER_PROTOCOL_REPLY_ACK) != 0;
     uint32_t request = msg->request;
-    int ret = send_request(f, msg, ack, fds, n_fds, err);
-    if (ret < 0 || !ack)
+    if (!(f->protocol_features & VHOST_USER_PROTOCOL_REPLY_ACK))
+        return send_request(f, msg, false, fds, n_fds, err);
+    int ret = exchange(f, msg, true, fds, n_fds, NULL, err);
+    if (ret < 0)
         return ret;
-    ret = recv_reply(f, request, msg, NULL, err);
-    if (ret == 0 && (msg->len != sizeof(msg->payload.u64) || msg->payload.u64 != 0))
-        ret = error_set(err, -EREMOTEIO, "%s: the back-end refused",
-                        vhost_user_request_name(request));
-    return ret;
+    if (msg->len != sizeof(msg->payload.u64))
+        return error_set(err, -EPROTO, "%s: an answer of %" PRIu32 " bytes, not 8",
+                         vhost_user_request_name(request), msg->len);
+    if (msg->payload.u64 != 0)
+        return error_set(err, -EREMOTEIO, "%s: the back-end refused",
+                         vhost_user_request_name(request));
+    return 0;
 }
 
-/** query() - a message that has an answer, of @reply_len bytes at least. */
+/** query() - a message that has an answer, of @reply_len bytes; @fd: what must come along, or NULL. */
 static int query(struct vhost_user_frontend *f, struct vhost_user_msg *msg, uint32_t reply_len,
                  int *fd, struct error *err)
 {
     uint32_t request = msg->request;
-    int ret = send_request(f, msg, false, NULL, 0, err);
-    if (ret == 0)
-        ret = recv_reply(f, request, msg, fd, err);
-    if (ret == 0 && msg->len < reply_len)
+    int ret = exchange(f, msg, false, NULL, 0, fd, err);
+    if (ret == 0 && msg->len != reply_len)
         ret = error_set(err, -EPROTO, "%s: an answer of %" PRIu32 " bytes, not %" PRIu32,
                         vhost_user_request_name(request), msg->len, reply_len);
     return ret;
@@ -144,10 +236,11 @@ static int negotiate(struct vhost_user_frontend *f, struct error *err)
     return ret;
 }
 
-int frontend_open(struct vhost_user_frontend *f, int fd, struct error *err)
+int frontend_open(struct vhost_user_frontend *f, int fd, int timeout_ms, struct error *err)
 {
     *f = VHOST_USER_FRONTEND_INIT;
     f->fd = fd;
+    frontend_begin(f, timeout_ms);
     int ret = negotiate(f, err);
     if (ret < 0)
         frontend_close(f);
@@ -174,6 +267,12 @@ int frontend_get_config(struct vhost_user_frontend *f, uint32_t offset, void *da
     int ret = query(f, &msg, (uint32_t)CONFIG_HEAD + len, NULL, err);
     if (ret < 0)
         return ret;
+    /* A back-end that cannot says so by an empty answer (the length above), or by another size in it. */
+    if (msg.payload.config.offset != offset || msg.payload.config.len != len)
+        return error_set(err, -EPROTO,
+                         "GET_CONFIG: answered by %" PRIu32 " bytes at %" PRIu32 ", not %" PRIu32
+                         " at %" PRIu32,
+                         msg.payload.config.len, msg.payload.config.offset, len, offset);
     memcpy(data, msg.payload.config.data, len);
     return 0;
 }
@@ -231,10 +330,9 @@ int frontend_get_inflight(struct vhost_user_frontend *f, struct vhost_user_infli
         .payload.inflight = {.n_queues = where->n_queues, .queue_size = where->queue_size},
     };
     int fd = -1;
-    int ret = query(f, &msg, offsetof(struct vhost_user_inflight, queue_size) + sizeof(uint16_t),
-                    &fd, err);
+    int ret = query(f, &msg, sizeof(*where), &fd, err);
     if (ret == 0 && fd < 0)
-        ret = error_set(err, -EPROTO, "GET_INFLIGHT_FD: no descriptor came along");
+        ret = error_set(err, -EPROTO, "GET_INFLIGHT_FD: no descriptor came along, or several");
     if (ret < 0) {
         cleanup_close(&fd);
         return ret;
@@ -287,28 +385,47 @@ int frontend_stop_queue(struct vhost_user_frontend *f, unsigned index, struct er
         .payload.state = {.index = index},
     };
     int ret = query(f, &msg, sizeof(struct vhost_user_vring_state), NULL, err);
+    if (ret == 0 && msg.payload.state.index != index)
+        ret = error_set(err, -EPROTO, "GET_VRING_BASE: answered for queue %" PRIu32,
+                        msg.payload.state.index);
     return ret < 0 ? error_context(err, "queue %u", index) : 0;
 }
 
-int frontend_backend_request(struct vhost_user_frontend *f, bool *config_changed, struct error *err)
+int frontend_reset(struct vhost_user_frontend *f, struct error *err)
+{
+    struct vhost_user_msg msg = {.request = VHOST_USER_RESET_DEVICE};
+    if (!(f->protocol_features & VHOST_USER_PROTOCOL_RESET_DEVICE))
+        return 0;
+    return tell(f, &msg, NULL, 0, err);
+}
+
+/** answer_request() - take one request from the channel, and acknowledge it if it wants that. 1, 0 at the end, -errno. */
+static int answer_request(struct vhost_user_frontend *f, struct error *err)
 {
     struct vhost_user_msg msg;
     struct vhost_user_fds fds = {.n = 0};
-    int ret = vhost_user_recv(f->backend_fd, &msg, &fds, VHOST_USER_TIMEOUT_MS, err);
+    int ret = vhost_user_recv(f->backend_fd, &msg, &fds, CHANNEL_TIMEOUT_MS, err);
     vhost_user_fds_close(&fds); /* no request that husk understands has any */
-    bool known = ret > 0 && msg.request == VHOST_USER_BACKEND_CONFIG_CHANGE_MSG;
+    if (ret <= 0)
+        return ret;
+    bool known = msg.request == VHOST_USER_BACKEND_CONFIG_CHANGE_MSG;
     if (known)
-        *config_changed = true;
-    if (ret > 0 && (msg.flags & VHOST_USER_FLAG_NEED_REPLY)) {
-        struct vhost_user_msg reply = {
-            .request = msg.request,
-            .flags = VHOST_USER_FLAG_VERSION | VHOST_USER_FLAG_REPLY,
-            .len = sizeof(uint64_t),
-            .payload.u64 = !known,
-        };
-        if (vhost_user_send(f->backend_fd, &reply, NULL, 0, VHOST_USER_TIMEOUT_MS, err) < 0)
-            ret = err->code;
-    }
+        f->config_changed = true;
+    if (!(msg.flags & VHOST_USER_FLAG_NEED_REPLY))
+        return 1;
+    struct vhost_user_msg reply = {
+        .request = msg.request,
+        .flags = VHOST_USER_FLAG_VERSION | VHOST_USER_FLAG_REPLY,
+        .len = sizeof(uint64_t),
+        .payload.u64 = !known,
+    };
+    ret = vhost_user_send(f->backend_fd, &reply, NULL, 0, CHANNEL_TIMEOUT_MS, err);
+    return ret < 0 ? ret : 1;
+}
+
+int frontend_backend_request(struct vhost_user_frontend *f, struct error *err)
+{
+    int ret = answer_request(f, err);
     if (ret > 0)
         return 0;
     cleanup_close(&f->backend_fd);

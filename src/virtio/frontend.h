@@ -1,6 +1,10 @@
 /*
- * One vhost-user connection as its front-end sees it: the handshake, and each message as a function. Everything waits at
- * most VHOST_USER_TIMEOUT_MS for the back-end; after any failure but a refusal the connection is of no more use.
+ * One vhost-user connection as its front-end sees it: the handshake, and each message as a function. Nothing that the
+ * back-end sends is trusted: answers are checked for request, length and contents, descriptors that were not asked for
+ * are closed, and everything between two calls of frontend_begin() has one deadline.
+ *
+ * Failures: -EREMOTEIO is a refusal, after which the connection goes on; -ETIMEDOUT means that the answer may still come,
+ * and a later call passes over it; after any other the connection is of no more use.
  *
  * Not for vCPU threads, and for one thread at a time.
  */
@@ -22,6 +26,9 @@ struct vhost_user_frontend {
     uint64_t features;
     uint64_t protocol_features; /* those in use */
     uint64_t n_queues;          /* at most; 1 if the back-end does not say */
+    int64_t deadline_ms;        /* of the monotonic clock: when what is under way has to be over */
+    bool owed;                  /* an answer was waited for in vain and may still come */
+    bool config_changed;        /* the back-end said so; whoever has read it anew clears this */
 };
 
 #define VHOST_USER_FRONTEND_INIT ((struct vhost_user_frontend){.fd = -1, .backend_fd = -1})
@@ -36,11 +43,18 @@ struct vhost_user_queue {
 
 /**
  * frontend_open() - the handshake over @fd, which is owned from now on, on failure too.
+ * @timeout_ms: for all of it.
  *
  * Return: 0; -ENOTSUP if the back-end is too old for virtio 1.x or lacks CONFIG; another -errno.
  */
-int frontend_open(struct vhost_user_frontend *frontend, int fd, struct error *err);
+int frontend_open(struct vhost_user_frontend *frontend, int fd, int timeout_ms, struct error *err);
 void frontend_close(struct vhost_user_frontend *frontend);
+
+/** frontend_begin() - all calls from here to the next frontend_begin() have @timeout_ms together. */
+void frontend_begin(struct vhost_user_frontend *frontend, int timeout_ms);
+
+/** frontend_settle() - take the answer that is owed, if there is one. Returns 0 or -errno. */
+int frontend_settle(struct vhost_user_frontend *frontend, struct error *err);
 
 /** frontend_get_config(), frontend_set_config() - @len bytes of the device's configuration. */
 int frontend_get_config(struct vhost_user_frontend *frontend, uint32_t offset, void *data,
@@ -74,13 +88,15 @@ int frontend_start_queue(struct vhost_user_frontend *frontend, const struct vhos
 /** frontend_stop_queue() - returns when the back-end has finished what it had taken. */
 int frontend_stop_queue(struct vhost_user_frontend *frontend, unsigned index, struct error *err);
 
+/** frontend_reset() - RESET_DEVICE, once all queues have stopped; nothing where the back-end does not know it. */
+int frontend_reset(struct vhost_user_frontend *frontend, struct error *err);
+
 /**
- * frontend_backend_request() - take one request of the back-end's, when backend_fd is readable, and answer it.
- * @config_changed: set if it said so.
+ * frontend_backend_request() - take one request of the back-end's, when backend_fd is readable, and answer it. What it
+ * asks for is seen in @config_changed. Done too while an answer is waited for, as the back-end may wait for this one first.
  *
  * Return: 0, or -errno if that channel is of no more use (it is closed then).
  */
-int frontend_backend_request(struct vhost_user_frontend *frontend, bool *config_changed,
-                             struct error *err);
+int frontend_backend_request(struct vhost_user_frontend *frontend, struct error *err);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "virtio/pci_internal.h"
 
@@ -98,7 +99,7 @@ static void bar_write(struct virtio_pci *t, uint64_t offset, const void *data, u
         /* KVM takes doorbells; here are those through the window, or where KVM could not. */
         uint64_t queue = (offset - AT_NOTIFY) / NOTIFY_STEP;
         if (queue < t->params.n_queues)
-            eventfd_write(t->queues[queue].kick_fd, 1);
+            fd_signal(t->queues[queue].kick_fd);
     } else if (part == AT_TABLE || part == AT_TABLE + PART_BYTES) {
         msix_table_write(t->msix, offset - AT_TABLE, data, len);
     }
@@ -428,7 +429,7 @@ void virtio_pci_interrupt_all(struct virtio_pci *t)
         if (!t->queues[i].enabled || vector == MSIX_NO_VECTOR || told[vector])
             continue;
         told[vector] = true;
-        eventfd_write(t->queues[i].call_fd, 1);
+        fd_signal(t->queues[i].call_fd);
     }
     pthread_mutex_unlock(&t->lock);
 }
