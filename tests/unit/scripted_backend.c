@@ -243,13 +243,14 @@ void scripted_kill(struct scripted_backend *b)
     pthread_cond_broadcast(&b->changed);
     pthread_mutex_unlock(&b->lock);
     shutdown(b->fd, SHUT_RDWR);
-    pthread_join(b->thread, NULL);
-    b->runs = false;
 }
 
 void scripted_stop(struct scripted_backend *b)
 {
     scripted_kill(b);
+    if (b->runs)
+        pthread_join(b->thread, NULL);
+    b->runs = false;
     cleanup_close(&b->fd);
     cleanup_close(&b->channel_fd);
     cleanup_close(&b->inflight_fd);

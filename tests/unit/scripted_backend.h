@@ -67,10 +67,10 @@ struct scripted_backend {
 /** scripted_start() - returns the front-end's end of the connection, which is the caller's. */
 int scripted_start(struct scripted_backend *b);
 
-/** scripted_kill() - as if its process died: the connection ends. */
+/** scripted_kill() - as if its process died: the connection ends. From any thread. */
 void scripted_kill(struct scripted_backend *b);
 
-/** scripted_stop() - the same, and forget it. */
+/** scripted_stop() - the same, and wait for its end; what it has seen stays. */
 void scripted_stop(struct scripted_backend *b);
 
 /** scripted_release() - let the answer that was kept back go. */

@@ -139,7 +139,7 @@ static void everything_is_said_in_order_and_arrives(void **state)
     };
     assert_int_equal(whole_life(fixture), 0);
     struct scripted_backend *b = &fixture->backend;
-    scripted_kill(b);
+    scripted_stop(b);
     assert_int_equal(b->n_seen, ARRAY_SIZE(order));
     assert_memory_equal(b->seen, order, sizeof(order));
     assert_int_equal(fixture->frontend.n_queues, SCRIPTED_QUEUES);
