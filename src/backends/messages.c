@@ -559,12 +559,13 @@ int message_handle(struct vu_server *server, struct vhost_user_msg *msg, struct 
         msg->flags & VHOST_USER_FLAG_NEED_REPLY && server->protocol & VHOST_USER_PROTOCOL_REPLY_ACK;
     struct error why = ERROR_INIT;
     const struct handler *handler = find_handler(server, msg, fds, &why);
+    bool replies = handler && handler->replies;
     int ret = handler ? handler->handle(server, msg, fds, &why) : why.code;
     vhost_user_fds_close(fds);
     log_debug("%s: %s: %s", server->backend->name, name, ret < 0 ? why.message : "done");
-    if (ret == 0 && handler->replies)
+    if (ret == 0 && replies)
         return reply(server, msg, err);
-    if (ret < 0 && (!wants_answer || (handler && handler->replies)))
+    if (ret < 0 && (!wants_answer || replies))
         return error_set(err, ret, "%s: %s", name, why.message);
     if (!wants_answer)
         return 0;
