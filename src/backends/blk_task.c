@@ -172,17 +172,24 @@ static bool next_segment(struct blk_task *task, struct blk_io *io)
     return true;
 }
 
+/* Segments without a length need nothing done. */
+static void skip_empty_segments(struct blk_task *task)
+{
+    const struct blk_request *request = &task->request;
+    while (task->segment < request->n_segments && request->segments[task->segment].len_sectors == 0)
+        task->segment++;
+    if (task->segment == request->n_segments)
+        data_done(task, task->stable);
+}
+
 bool blk_task_next(struct blk_task *task, struct blk_io *io)
 {
+    if (task->stage == BLK_STAGE_SEGMENTS)
+        skip_empty_segments(task);
     switch (task->stage) {
     case BLK_STAGE_DATA:
         return next_data(task, io);
     case BLK_STAGE_SEGMENTS:
-        while (task->request.segments[task->segment].len_sectors == 0)
-            if (++task->segment == task->request.n_segments) {
-                data_done(task, task->stable);
-                return blk_task_next(task, io);
-            }
         return next_segment(task, io);
     case BLK_STAGE_SYNC:
         *io = (struct blk_io){.kind = BLK_IO_SYNC};
@@ -227,8 +234,7 @@ static void advance_segment(struct blk_task *task, uint64_t bytes)
         return;
     task->done = 0;
     task->method = BLK_PUNCH;
-    if (++task->segment == request->n_segments)
-        data_done(task, task->stable);
+    task->segment++;
 }
 
 /* On to the next method, if there is one. */
