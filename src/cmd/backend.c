@@ -14,9 +14,9 @@ int cmd_backend(int argc, char **argv)
     struct error err = ERROR_INIT;
     char program[PATH_MAX];
     _cleanup_free_ char **words = calloc((size_t)argc + 2, sizeof(*words));
-    int ret =
-        words ? broker_find_backend(program, &err) : error_set(&err, -ENOMEM, "out of memory");
-    if (ret == 0) {
+    if (!words) {
+        error_set(&err, -ENOMEM, "out of memory");
+    } else if (broker_find_backend(program, &err) == 0) {
         words[0] = program;
         memcpy(&words[1], argv, (size_t)argc * sizeof(*words));
         execv(program, words);
