@@ -172,7 +172,7 @@ int blk_options_set(struct blk_options *o, int val, const char *value, struct er
         *numbers[i].number = (int)n;
     else if (numbers[i].count)
         *numbers[i].count = (unsigned)n;
-    else
+    else if (numbers[i].amount)
         *numbers[i].amount = n;
     return 0;
 }

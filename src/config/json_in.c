@@ -361,7 +361,7 @@ static int read_fields(void *item, const struct option *option, const char *pref
                 ret = json_is_null(value) ? 0 : read_key(item, key, value, err);
             } else if (len < sizeof(full) - 1 && strncmp(json, full, len) == 0 &&
                        json[len] == '.') {
-                strcpy(full + len, ".");
+                memcpy(full + len, ".", 2);
                 ret = json_is_null(value) ? 0 : read_fields(item, option, full, value, err);
             } else if (strncmp(json, prefix, prefix_len) == 0 && n < COUNT(names)) {
                 names[n++] = json + prefix_len;

@@ -79,7 +79,7 @@ struct option_excerpt option_excerpt(const char *text, size_t len)
     size_t used = len < room ? len : room;
     for (size_t i = 0; i < used; i++) {
         char c = text[i];
-        excerpt.text[i] = (c >= 0 && c < 0x20) || c == 0x7f ? '?' : c;
+        excerpt.text[i] = (char)((c >= 0 && c < 0x20) || c == 0x7f ? '?' : c);
     }
     snprintf(excerpt.text + used, sizeof(excerpt.text) - used, "%s", used < len ? "..." : "");
     return excerpt;

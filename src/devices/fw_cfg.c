@@ -176,7 +176,7 @@ static int write_directory(struct fw_cfg *fw_cfg, struct error *err)
 {
     size_t len = DIRECTORY_HEADER + fw_cfg->n_named * DIRECTORY_ENTRY;
     struct item *directory = find_key(fw_cfg, FW_CFG_FILE_DIR);
-    uint8_t *bytes = realloc(directory->bytes, len);
+    uint8_t *bytes = directory ? realloc(directory->bytes, len) : NULL;
     if (!bytes)
         return error_set(err, -ENOMEM, "out of memory for the fw_cfg directory");
     memset(bytes, 0, len);

@@ -194,11 +194,12 @@ static void once(const struct check *c, const struct igvm_header *h, uint32_t *s
 static void check_area(const struct check *c, const struct igvm_header *h)
 {
     uint32_t index = load_le32(h->payload + 8);
-    if (get_bit(c->duplicate, h->number - 1) &&
+    const struct igvm_range *first = find_area(c, index);
+    if (first && get_bit(c->duplicate, h->number - 1) &&
         !igvm_report_counted(c->reporter, IGVMAPI_INVALID_PARAMETER_AREA_INDEX))
         igvm_report(c->reporter, h, IGVMAPI_INVALID_PARAMETER_AREA_INDEX,
                     "parameter_area_index %" PRIu32 " was taken by header %" PRIu32, index,
-                    find_area(c, index)->header + 1);
+                    first->header + 1);
 }
 
 /** usable_area() - area @index; NULL and a report if @h cannot use it. */

@@ -180,7 +180,7 @@ static void close_fds(int fds[BROKER_FDS_MAX])
 static int ask(struct broker *broker, struct broker_request *request, int fds[BROKER_FDS_MAX],
                struct error *err)
 {
-    struct broker_reply reply;
+    struct broker_reply reply = {0};
     request->sequence = ++broker->sequence;
     if (send(broker->fd, request, sizeof(*request), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return error_set_errno(err, -errno, "the broker process is gone");

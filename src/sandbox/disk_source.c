@@ -202,7 +202,7 @@ int disk_source_connect(const struct disk_config *disk, int timeout_ms, struct e
     if (strlen(disk->socket) >= sizeof(address.sun_path))
         return error_set(err, -ENAMETOOLONG, "the path '%s' is too long for a socket",
                          disk->socket);
-    strcpy(address.sun_path, disk->socket);
+    memcpy(address.sun_path, disk->socket, strlen(disk->socket) + 1);
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return error_set_errno(err, -errno, "could not make a socket");

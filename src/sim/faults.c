@@ -145,11 +145,11 @@ int sim_faults_add(struct sim_faults *faults, const char *spec, struct error *er
         return error_set(err, -EINVAL, "--fault %.40s: too long, or too many of them", spec);
     memcpy(text, spec, strlen(spec) + 1);
     char *rest = text;
-    const char *value;
+    const char *value = NULL;
     const char *word = next_word(&rest, &value);
     struct sim_fault fault = {.call = SIM_CALL_COUNT, .at = 1, .times = 1};
     for (size_t i = 0; i < SIM_CALL_COUNT; i++) {
-        if (!value && strcmp(word, call_names[i]) == 0)
+        if (word && !value && strcmp(word, call_names[i]) == 0)
             fault.call = (enum sim_call)i;
     }
     if (fault.call == SIM_CALL_COUNT)
@@ -277,10 +277,11 @@ int sim_faults_add_exit(struct sim_faults *faults, const char *spec, struct erro
         return error_set(err, -EINVAL, "--exit %.40s: too long, or too many of them", spec);
     memcpy(text, spec, strlen(spec) + 1);
     char *rest = text;
-    const char *value;
+    const char *value = NULL;
     const char *word = next_word(&rest, &value);
     size_t kind = 0;
-    while (kind < ARRAY_SIZE(exit_kinds) && (value || strcmp(word, exit_kinds[kind].kind)))
+    while (kind < ARRAY_SIZE(exit_kinds) &&
+           (!word || value || strcmp(word, exit_kinds[kind].kind) != 0))
         kind++;
     if (kind == ARRAY_SIZE(exit_kinds))
         return bad_word(err, "--exit", spec, word);

@@ -60,7 +60,6 @@ static int64_t snp_cap(const struct model *model, bool system, uint64_t cap, uin
     case ABI_CAP_GUEST_MEMFD_FLAGS:
         return model->kernel >= SIM_KERNEL_6_18 ? ABI_MEMFD_MMAP : 0;
     case ABI_CAP_READONLY_MEM:
-        return system ? -1 : 0;
     case ABI_CAP_SYNC_REGS:
     case ABI_CAP_X86_SMM:
         return system ? -1 : 0;

@@ -119,7 +119,7 @@ static int send_reply(int fd, const void *data, size_t len, const int fds[2])
     if (n) {
         message.msg_control = control.space;
         message.msg_controllen = CMSG_SPACE(n * sizeof(int));
-        struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
+        struct cmsghdr *cmsg = &control.align;
         cmsg->cmsg_level = SOL_SOCKET;
         cmsg->cmsg_type = SCM_RIGHTS;
         cmsg->cmsg_len = CMSG_LEN(n * sizeof(int));

@@ -195,7 +195,7 @@ static void add_mcfg(struct buf *out, const struct acpi_in *in)
     buf_append_le64(out, in->q35 ? in->ecam : LAYOUT_ECAM);
     buf_append_le16(out, 0); /* segment */
     buf_append_u8(out, 0);   /* first and last bus */
-    buf_append_u8(out, (uint8_t)(LAYOUT_ECAM_LEN / MIB(1) - 1));
+    buf_append_u8(out, LAYOUT_ECAM_BUSES - 1);
     buf_append_le32(out, 0);
     acpi_table_end(out, start);
 }

@@ -35,7 +35,7 @@ static void windows32(struct buf *res, const struct acpi_in *in)
 static void host_bridge(struct aml *aml, const struct acpi_in *in)
 {
     _cleanup_buf_ struct buf res = BUF_INIT;
-    res_window16(&res, AML_WINDOW_BUS, 0, (uint16_t)(LAYOUT_ECAM_LEN / MIB(1) - 1));
+    res_window16(&res, AML_WINDOW_BUS, 0, LAYOUT_ECAM_BUSES - 1);
     res_io(&res, LAYOUT_PORT_PCI, 8);
     res_window16(&res, AML_WINDOW_IO, 0, LAYOUT_PORT_PCI - 1);
     res_window16(&res, AML_WINDOW_IO, LAYOUT_PORT_PCI + 8, UINT16_MAX);

@@ -31,7 +31,8 @@
 #define LAYOUT_PCI_MMIO32_LEN 0x28000000ull
 #define LAYOUT_ECAM 0xe8000000ull
 /* One bus: Linux looks for devices on every bus that ECAM covers, 32 slow configuration reads each. */
-#define LAYOUT_ECAM_LEN MIB(1)
+#define LAYOUT_ECAM_BUSES 1u
+#define LAYOUT_ECAM_LEN MIB(LAYOUT_ECAM_BUSES)
 #define LAYOUT_IOAPIC 0xfec00000ull
 #define LAYOUT_LAPIC 0xfee00000ull
 #define LAYOUT_KVM_TSS 0xfeffd000ull          /* three pages, Intel only; below any firmware */
