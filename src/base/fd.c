@@ -71,3 +71,10 @@ void fd_signal(int event_fd)
     if (fd_set_nonblock(event_fd) == 0 && write(event_fd, &one, sizeof(one)) < 0)
         return; /* full: it is readable, which is all that counts */
 }
+
+void fd_unsignal(int event_fd)
+{
+    uint64_t count;
+    if (fd_set_nonblock(event_fd) == 0 && read(event_fd, &count, sizeof(count)) < 0)
+        return; /* it was at zero */
+}

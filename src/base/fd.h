@@ -30,4 +30,7 @@ int fd_set_nonblock(int fd);
  */
 void fd_signal(int event_fd);
 
+/** fd_unsignal() - count an eventfd down to zero, without ever waiting either. */
+void fd_unsignal(int event_fd);
+
 #endif

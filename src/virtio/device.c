@@ -237,13 +237,14 @@ static void wait_for_event(struct vhost_user_device *device)
         {.fd = device->frontend.fd, .events = POLLIN | POLLRDHUP},
         {.fd = device->pidfd, .events = POLLIN},
         {.fd = device->frontend.backend_fd, .events = POLLIN},
+        /* What it says matters while it has queues that nobody has given up. */
+        {.fd = device->started && !device->broken ? device->err_fd : -1, .events = POLLIN},
     };
     int ready = poll(fds, ARRAY_SIZE(fds), timeout);
     if (ready < 0)
         return;
-    uint64_t count;
-    if (fds[0].revents && read(device->wake_fd, &count, sizeof(count)) < 0)
-        log_debug("%s: woken for nothing", device->params.name);
+    if (fds[0].revents)
+        fd_unsignal(device->wake_fd);
     struct error err = ERROR_INIT;
     if (fds[2].revents)
         lose(device, "its process has ended");
@@ -251,6 +252,8 @@ static void wait_for_event(struct vhost_user_device *device)
         hear(device, fds[1].revents);
     else if (fds[3].revents && frontend_backend_request(&device->frontend, &err) < 0)
         log_debug("%s: requests of its back-end: %s", device->params.name, err.message);
+    else if (fds[4].revents)
+        give_up(device, "the driver broke one of its queues");
     if (device->draining && !is_connected(device))
         finish_reset(device);
 }
@@ -388,10 +391,12 @@ struct vhost_user_device *vhost_user_device_new(const struct vhost_user_device_p
     }
     device->params = *params;
     device->frontend = VHOST_USER_FRONTEND_INIT;
-    device->pidfd = device->inflight_fd = -1;
+    device->pidfd = device->inflight_fd = device->err_fd = -1;
     pthread_mutex_init(&device->lock, NULL);
     device->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int ret = device->wake_fd < 0 ? error_set_errno(err, -errno, "could not make an eventfd") : 0;
+    if (device->wake_fd >= 0)
+        device->err_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int ret = device->err_fd < 0 ? error_set_errno(err, -errno, "could not make an eventfd") : 0;
     if (ret == 0)
         ret = device_connect(device, false, err);
     device->connected_at = now_ms();
@@ -421,6 +426,7 @@ void vhost_user_device_free(struct vhost_user_device *device)
     virtio_pci_free(device->pci);
     cleanup_close(&device->inflight_fd);
     cleanup_close(&device->wake_fd);
+    cleanup_close(&device->err_fd);
     pthread_mutex_destroy(&device->lock);
     free(device);
 }

@@ -132,6 +132,7 @@ static int start_queue(struct vhost_user_device *device, unsigned index, bool re
         .used = ring_part(device, queue->used, USED_BYTES(queue->size) + EVENT_BYTES, 4),
         .kick_fd = queue->kick_fd,
         .call_fd = queue->call_fd,
+        .err_fd = device->err_fd,
     };
     if (!start.desc || !start.driver || !start.used)
         return error_set(err, -EINVAL, "the driver's queue %u is not in RAM", index);
@@ -162,6 +163,7 @@ static int share_inflight(struct vhost_user_device *device, struct error *err)
 int device_start(struct vhost_user_device *device, bool recover, struct error *err)
 {
     uint64_t features = virtio_pci_features(device->pci) & ~VIRTIO_F_ACCESS_PLATFORM;
+    fd_unsignal(device->err_fd);
     device->started = true;
     int ret = frontend_set_features(&device->frontend, features, err);
     if (ret == 0)

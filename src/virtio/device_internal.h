@@ -36,6 +36,7 @@ struct vhost_user_device {
     pthread_t thread;
     bool thread_runs;
     int wake_fd; /* eventfd: there are jobs */
+    int err_fd;  /* eventfd, the back-end's: the driver broke a queue */
     struct vhost_user_frontend frontend;
     int pidfd;
     bool active;       /* the driver has its queues running, as far as it knows */

@@ -371,6 +371,8 @@ int frontend_start_queue(struct vhost_user_frontend *f, const struct vhost_user_
     if (ret == 0)
         ret = tell_u64(f, VHOST_USER_SET_VRING_CALL, queue->index, queue->call_fd, err);
     if (ret == 0)
+        ret = tell_u64(f, VHOST_USER_SET_VRING_ERR, queue->index, queue->err_fd, err);
+    if (ret == 0)
         ret = tell_u64(f, VHOST_USER_SET_VRING_KICK, queue->index, queue->kick_fd, err);
     if (ret == 0)
         ret = tell_state(f, VHOST_USER_SET_VRING_ENABLE, queue->index, 1, err);

@@ -39,6 +39,7 @@ struct vhost_user_queue {
     uint16_t size, base;
     uint64_t desc, driver, used; /* addresses in this process */
     int kick_fd, call_fd;
+    int err_fd; /* signalled if the driver broke the queue */
 };
 
 /**

@@ -84,8 +84,11 @@ static void live(struct vhost_user_frontend *f)
         close(fd);
     }
     for (unsigned i = 0; i < QUEUES; i++) {
-        struct vhost_user_queue queue = {
-            .index = i, .size = 16, .kick_fd = STDERR_FILENO, .call_fd = STDERR_FILENO};
+        struct vhost_user_queue queue = {.index = i,
+                                         .size = 16,
+                                         .kick_fd = STDERR_FILENO,
+                                         .call_fd = STDERR_FILENO,
+                                         .err_fd = STDERR_FILENO};
         frontend_start_queue(f, &queue, NULL);
     }
     for (unsigned i = 0; i < QUEUES; i++)

@@ -39,7 +39,7 @@ def life(ack, multi_queue, channel, inflight, reset):
     if inflight:
         out += message(31, struct.pack("<QQHHI", 4096, 0, QUEUES, 16, 0)) + told(32)
     for _ in range(QUEUES):
-        for request in (8, 10, 9, 13, 12, 18):
+        for request in (8, 10, 9, 13, 14, 12, 18):
             out += told(request)
     for queue in range(QUEUES):
         out += message(11, struct.pack("<II", queue, 5))

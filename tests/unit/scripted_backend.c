@@ -84,6 +84,10 @@ static void note(struct scripted_backend *b, const struct vhost_user_msg *msg,
         cleanup_close(&queue->kick_fd);
         queue->kick_fd = vhost_user_fds_take(fds);
         break;
+    case VHOST_USER_SET_VRING_ERR:
+        cleanup_close(&queue->err_fd);
+        queue->err_fd = vhost_user_fds_take(fds);
+        break;
     case VHOST_USER_SET_INFLIGHT_FD:
         b->inflight = msg->payload.inflight;
         cleanup_close(&b->inflight_fd);
@@ -224,7 +228,7 @@ int scripted_start(struct scripted_backend *b)
     b->fd = pair[0];
     b->channel_fd = b->inflight_fd = -1;
     for (unsigned i = 0; i < SCRIPTED_QUEUES; i++)
-        b->queues[i].kick_fd = -1;
+        b->queues[i].kick_fd = b->queues[i].err_fd = -1;
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -254,8 +258,11 @@ void scripted_stop(struct scripted_backend *b)
     cleanup_close(&b->fd);
     cleanup_close(&b->channel_fd);
     cleanup_close(&b->inflight_fd);
-    for (unsigned i = 0; i < SCRIPTED_QUEUES; i++)
+    for (unsigned i = 0; i < SCRIPTED_QUEUES; i++) {
         cleanup_close(&b->queues[i].kick_fd);
+        cleanup_close(&b->queues[i].err_fd);
+        b->queues[i].kick_fd = b->queues[i].err_fd = -1;
+    }
     b->fd = b->channel_fd = b->inflight_fd = -1;
 }
 

@@ -35,7 +35,7 @@ enum scripted_fault {
 
 struct scripted_queue {
     bool has_kick, has_call;
-    int kick_fd;
+    int kick_fd, err_fd;
     bool enabled, stopped;
     uint32_t size, base;
 };

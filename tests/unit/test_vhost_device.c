@@ -455,6 +455,22 @@ static void queue_outside_ram_needs_a_reset_and_is_told_to_nobody(void **state)
     assert_int_equal(scripted_saw(&f->connections[0], VHOST_USER_SET_VRING_ADDR), 1);
 }
 
+static void queue_that_the_driver_broke_needs_a_reset(void **state)
+{
+    struct fixture *f = *state;
+    create_active(f);
+    int err_fd = f->connections[0].queues[1].err_fd;
+    const uint64_t one = 1;
+    assert_int_equal(write(err_fd, &one, sizeof(one)), sizeof(one));
+    assert_true(reaches(&f->n.needs_reset, 1, 5000));
+    reset(f);
+    assert_true(reaches(&f->n.resets, 1, 5000));
+    activate(f);
+    assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, 2 * QUEUES));
+    assert_false(reaches(&f->n.needs_reset, 2, 100));
+    assert_int_equal(f->n.connects, 1);
+}
+
 static void configuration_that_changes_is_read_anew(void **state)
 {
     struct fixture *f = *state;
@@ -586,6 +602,7 @@ int main(void)
         TEST(foreign_back_end_that_is_gone_holds_no_reset),
         TEST(foreign_back_end_that_does_not_start_needs_a_reset),
         TEST(queue_outside_ram_needs_a_reset_and_is_told_to_nobody),
+        TEST(queue_that_the_driver_broke_needs_a_reset),
         TEST(configuration_that_changes_is_read_anew),
         TEST(configuration_written_by_the_driver_reaches_the_back_end),
         TEST(flood_from_the_back_end_holds_no_reset),

@@ -86,7 +86,8 @@ static int whole_life(struct fixture *fixture)
         .n_regions = 2,
     };
     struct vhost_user_inflight where = {.n_queues = 1, .queue_size = 16};
-    struct vhost_user_queue queue = {.index = 0, .size = 16, .base = 3, .kick_fd = 2, .call_fd = 2};
+    struct vhost_user_queue queue = {
+        .index = 0, .size = 16, .base = 3, .kick_fd = 2, .call_fd = 2, .err_fd = 2};
     int ret = open_it(fixture);
     if (ret == 0)
         ret = frontend_get_config(f, 0, config, sizeof(config), err);
@@ -132,6 +133,7 @@ static void everything_is_said_in_order_and_arrives(void **state)
         VHOST_USER_SET_VRING_BASE,
         VHOST_USER_SET_VRING_ADDR,
         VHOST_USER_SET_VRING_CALL,
+        VHOST_USER_SET_VRING_ERR,
         VHOST_USER_SET_VRING_KICK,
         VHOST_USER_SET_VRING_ENABLE,
         VHOST_USER_GET_VRING_BASE,
@@ -161,7 +163,8 @@ static void back_end_that_knows_the_least_is_served(void **state)
     assert_int_equal(open_it(fixture), 0);
     assert_int_equal(fixture->frontend.n_queues, 1);
     assert_int_equal(fixture->frontend.backend_fd, -1);
-    struct vhost_user_queue queue = {.index = 0, .size = 16, .kick_fd = 2, .call_fd = 2};
+    struct vhost_user_queue queue = {
+        .index = 0, .size = 16, .kick_fd = 2, .call_fd = 2, .err_fd = 2};
     struct vhost_user_inflight where = {.n_queues = 1, .queue_size = 16};
     assert_int_equal(frontend_set_features(&fixture->frontend, 1ull << 32, &fixture->err), 0);
     assert_int_equal(frontend_get_inflight(&fixture->frontend, &where, &fixture->err), -ENOTSUP);
