@@ -112,7 +112,7 @@ def main():
     """Print a table of accesses a second; fails if husk is slower than the best of the others anywhere."""
     parser = argparse.ArgumentParser(description=__doc__.strip().partition("\n")[0])
     parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--ms", type=int, default=500)
+    parser.add_argument("--ms", type=int, default=200)
     parser.add_argument("--only", default="")
     parser.add_argument("options", nargs="*")
     arguments = parser.parse_args()
