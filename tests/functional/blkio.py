@@ -82,9 +82,9 @@ class Device:
 
     def _start(self, path, n_queues, read_only):
         self._check(self.lib.blkio_set_str(self._handle, b"path", str(path).encode()))
-        self._check(self.lib.blkio_connect(self._handle))
         if read_only:
             self._check(self.lib.blkio_set_bool(self._handle, b"read-only", True))
+        self._check(self.lib.blkio_connect(self._handle))
         self._check(self.lib.blkio_set_int(self._handle, b"num-queues", n_queues))
         self._check(self.lib.blkio_start(self._handle))
 
