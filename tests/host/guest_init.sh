@@ -62,7 +62,7 @@ disk_copy() {
 }
 
 disk_write() {
-    while dd if=/dev/urandom of=/dev/vda bs=64k count=16 conv=notrunc,fsync 2>/dev/null; do
+    while dd if=/bin/busybox of=/dev/vda bs=64k count=4 conv=notrunc,fsync 2>/dev/null; do
         echo "husk-guest: written"
     done
     echo "husk-guest: writing failed"

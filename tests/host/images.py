@@ -13,6 +13,7 @@ import subprocess
 import cache
 import debian
 import initramfs
+import peers
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -22,6 +23,7 @@ HOST_KERNEL = ("trixie", ["linux-image-cloud-amd64"])
 # The guest's kernel, and the busybox that both initramfs archives have.
 GUEST = ("bookworm", ["linux-image-cloud-amd64", "busybox-static"])
 HOST_MODULES = ["kvm-amd"]
+HOST_TOOLS = ["e2fsck", "mkfs.ext4", "qemu-storage-daemon", "qemu-img"]
 # The ACPI power button, and the input device that user space reads it from; disks.
 GUEST_MODULES = ["button", "evdev", "virtio-pci", "virtio-blk"]
 # How entries are made, beyond the inputs named above: raise when a maker below changes what it makes.
@@ -158,7 +160,7 @@ def agent():
 
 
 def host_initramfs():
-    """Initramfs of the emulated host, all but husk: busybox, KVM, the agent, and the guests' kernel and initramfs."""
+    """Initramfs of the emulated host, all but husk: busybox, KVM, the agent, tools, the guests' kernel and initramfs."""
     init = HERE / "host_init.sh"
     parts = {"agent": (agent(), 0o755), "guest/vmlinuz": (guest_kernel(), 0o644),
              "guest/initramfs": (guest_initramfs(), 0o644)}
@@ -167,10 +169,11 @@ def host_initramfs():
         archive = _base_archive(_host_root(), HOST_MODULES, init)
         for name, (path, mode) in parts.items():
             archive.file(name, path.read_bytes(), mode)
+        peers.add_to(archive, HOST_TOOLS)
         (work / "initramfs").write_bytes(archive.pack())
 
     inputs = cache.digest(FORMAT, init, (HERE / "initramfs.py"), str(_host_root()), str(busybox()), *HOST_MODULES,
-                          *(str(path) for path, _ in parts.values()))
+                          HERE / "peers.py", *HOST_TOOLS, *(str(path) for path, _ in parts.values()))
     return cache.entry("host-initramfs", inputs, make) / "initramfs"
 
 

@@ -1,7 +1,7 @@
 """Programs of others that husk's devices must get along with, each a cache entry, started with its own libraries.
 
 Debian's: QEMU's tools and libblkio of trixie, e2fsprogs of bookworm. tool(NAME) is a command for this machine;
-archive(NAMES) puts tools on the emulated host or into a guest, where NAME is then a command in /usr/local/bin.
+add_to(archive, NAMES) puts tools on the emulated host, where NAME is then a command in /usr/local/bin.
 """
 
 import functools
@@ -11,7 +11,6 @@ import subprocess
 
 import cache
 import debian
-import initramfs
 
 QEMU_TOOLS = ("trixie", ["qemu-utils"])
 LIBBLKIO = ("trixie", ["libblkio1"])
@@ -64,19 +63,13 @@ def _files(name):
 
 
 def add_to(archive, names):
-    """Put tools into an initramfs.Archive: each a folder with all it needs, and a script in /usr/local/bin."""
+    """Put tools into an initramfs.Archive: a folder for each root with all they need, and scripts in /usr/local/bin."""
     for name in names:
-        folder = f"tools/{name}"
-        archive.file(f"{folder}/{name}", (_root_of(name) / PATHS[name]).read_bytes(), 0o755)
+        root = _root_of(name)
+        folder = f"tools/{root.parent.name}"
+        archive.file(f"{folder}/{name}", (root / PATHS[name]).read_bytes(), 0o755)
         for path in _files(name):
             # By the name that other files know it by, not by what a link leads to.
             archive.file(f"{folder}/{path.name}", path.read_bytes(), 0o755)
         script = f'#!/bin/sh\nexec /{folder}/ld-linux-x86-64.so.2 --library-path /{folder} /{folder}/{name} "$@"\n'
         archive.file(f"usr/local/bin/{name}", script.encode(), 0o755)
-
-
-def archive(names):
-    """An archive with tools, to unpack over another one."""
-    made = initramfs.Archive()
-    add_to(made, names)
-    return made.pack()
