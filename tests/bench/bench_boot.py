@@ -7,17 +7,12 @@ host, with nothing else running there; husk is measured there a second time with
 which Debian's kernels leave off.
 """
 
-import io
-import pathlib
-import re
 import shlex
-import subprocess
 import sys
-import tarfile
-import tempfile
 import time
 
 import common
+import host_qemu
 import images
 import testhost
 
@@ -25,38 +20,6 @@ HUSK = common.ROOT / "build" / "husk"
 CMDLINE = "console=ttyS0 quiet panic=-1 husk.poweroff"
 Q35 = "QEMU 10 q35"
 SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
-FIRMWARE = ["bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin"]
-
-
-def qemu_archive():
-    """A tar of QEMU with its loader, libraries and firmware, all below qemu/."""
-    loader, _, libraries, binary, *data = images.qemu_command()
-    listed = subprocess.run([loader, "--library-path", libraries, "--list", binary], check=True, text=True,
-                            stdout=subprocess.PIPE).stdout
-    folders = [pathlib.Path(folder) for folder in data if folder != "-L"]
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", dereference=True) as tar:
-        tar.add(loader, "qemu/ld.so")
-        tar.add(binary, "qemu/qemu")
-        for library in re.findall(r"=> (\S+)", listed):
-            tar.add(library, "qemu/lib/" + pathlib.Path(library).name)
-        for name in FIRMWARE:
-            found = [folder / name for folder in folders if (folder / name).exists()]
-            if found:
-                tar.add(str(found[0]), "qemu/share/" + name)
-    return packed.getvalue()
-
-
-def qemu_in(host):
-    """The words that start QEMU on the host, brought there first if it is another machine."""
-    if not host.emulated:
-        return images.qemu_command()
-    with tempfile.NamedTemporaryFile() as archive:
-        archive.write(qemu_archive())
-        archive.flush()
-        host.put(archive.name, "/tmp/qemu.tar")
-    host.run("cd /tmp && tar xf qemu.tar && rm qemu.tar", timeout=120)
-    return ["/tmp/qemu/ld.so", "--library-path", "/tmp/qemu/lib", "/tmp/qemu/qemu", "-L", "/tmp/qemu/share"]
 
 
 def main():
@@ -68,7 +31,7 @@ def main():
         # Name to (what shmem_enabled is set to before, command).
         programs = {
             "husk": ("never", husk),
-            Q35: ("never", [*qemu_in(host), "-M", "q35", "-accel", "kvm", "-cpu", "host", "-m", "512", "-nodefaults",
+            Q35: ("never", [*host_qemu.words(host), "-M", "q35", "-accel", "kvm", "-cpu", "host", "-m", "512", "-nodefaults",
                             "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel",
                             host.guest_kernel, "-initrd", host.guest_initramfs, "-append", CMDLINE]),
         }
