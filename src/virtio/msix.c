@@ -1,12 +1,12 @@
 #include "virtio/msix.h"
 
 #include "base/bytes.h"
+#include "base/fd.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 
 #define ENTRY_ADDR 0
 #define ENTRY_DATA 8
@@ -75,13 +75,6 @@ static bool irqfd(struct msix *msix, unsigned source, int gsi, bool assign)
     return false;
 }
 
-/** forget() - what an eventfd has counted. */
-static void forget(int fd)
-{
-    eventfd_t count;
-    eventfd_read(fd, &count);
-}
-
 /** sync_source() - its irqfd is where its vector wants it. */
 static void sync_source(struct msix *msix, unsigned index)
 {
@@ -98,7 +91,7 @@ static void sync_source(struct msix *msix, unsigned index)
         return;
     source->gsi = wanted;
     /* KVM injects for what was counted before, but leaves the count: it would read as pending at the next mask. */
-    forget(msix->params.source_fds[index]);
+    fd_unsignal(msix->params.source_fds[index]);
 }
 
 /** route() - KVM's route of a vector that is not masked. */
@@ -157,7 +150,7 @@ void msix_bind(struct msix *msix, unsigned source, uint16_t vector)
     if (vector >= msix->params.n_vectors)
         vector = MSIX_NO_VECTOR;
     if (msix->sources[source].vector == MSIX_NO_VECTOR && vector != MSIX_NO_VECTOR)
-        forget(msix->params.source_fds[source]);
+        fd_unsignal(msix->params.source_fds[source]);
     msix->sources[source].vector = vector;
     sync_source(msix, source);
 }

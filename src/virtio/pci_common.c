@@ -2,8 +2,7 @@
 #include "virtio/pci_internal.h"
 
 #include "base/bytes.h"
-
-#include <sys/eventfd.h>
+#include "base/fd.h"
 
 #define REG_FEATURE_SELECT 0x00
 #define REG_FEATURE 0x04
@@ -40,8 +39,7 @@ void virtio_pci_clear(struct virtio_pci *t)
             .call_fd = queue->call_fd,
         };
         /* A doorbell of an earlier driver is not for the next one. Interrupts are forgotten as they get a vector. */
-        eventfd_t count;
-        eventfd_read(queue->kick_fd, &count);
+        fd_unsignal(queue->kick_fd);
     }
     t->driver_features = 0;
     t->feature_select = t->driver_feature_select = 0;

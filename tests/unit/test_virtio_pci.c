@@ -11,6 +11,8 @@
 #include "x86/layout.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
@@ -391,6 +393,27 @@ static void doorbells_that_kvm_does_not_take_ring_as_well(void **state)
     assert_int_equal(fake_kvm.mistakes, 0); /* nothing is taken back that was never taken */
 }
 
+static void a_back_end_that_makes_eventfds_block_holds_nobody_up(void **state)
+{
+    struct virtio_driver *d = *state;
+    for (unsigned i = 0; i < DRIVER_QUEUES; i++) {
+        const struct virtio_pci_queue *queue = virtio_pci_queue(d->transport, i);
+        assert_int_equal(fcntl(queue->kick_fd, F_SETFL, 0), 0);
+        assert_int_equal(fcntl(queue->call_fd, F_SETFL, 0), 0);
+    }
+    set_msix(d, MSIX_ON);
+    driver_message(d, 1, 0x41, false);
+    driver_start(d);
+    driver_write(d, d->at.notify, 0, 2);
+    set_common(d, COMMON_STATUS, 0, 1);
+    virtio_pci_reset_done(d->transport);
+    assert_int_equal(status(d), 0);
+    driver_start(d);
+    assert_int_equal(status(d), 0x0f);
+    struct pollfd kick = {.fd = virtio_pci_queue(d->transport, 0)->kick_fd, .events = POLLIN};
+    assert_int_equal(poll(&kick, 1, 0), 0); /* drained all the same */
+}
+
 static void the_device_is_asked_only_for_its_configuration(void **state)
 {
     struct virtio_driver *d = *state;
@@ -554,6 +577,7 @@ int main(void)
         TEST(queues_may_share_a_vector_or_have_none),
         TEST(doorbells_follow_the_bar),
         cmocka_unit_test(doorbells_that_kvm_does_not_take_ring_as_well),
+        TEST(a_back_end_that_makes_eventfds_block_holds_nobody_up),
         TEST(the_device_is_asked_only_for_its_configuration),
         TEST(a_change_of_configuration_interrupts),
         TEST(the_window_reaches_all_of_the_bar_and_no_more),
