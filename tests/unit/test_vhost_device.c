@@ -192,12 +192,21 @@ static int setup(void **state)
     return 0;
 }
 
+/** forget_device() - and all there was, for a device that begins anew. */
+static void forget_device(struct fixture *f)
+{
+    vhost_user_device_free(f->device);
+    f->device = NULL;
+    for (unsigned i = 0; i < f->n.connects; i++)
+        scripted_stop(&f->connections[i]);
+    memset(f->connections, 0, sizeof(f->connections));
+    f->n = (struct counters){0};
+}
+
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    vhost_user_device_free(f->device);
-    for (unsigned i = 0; i < f->n.connects; i++)
-        scripted_stop(&f->connections[i]);
+    forget_device(f);
     for (unsigned i = 0; i < QUEUES; i++) {
         close(f->transport.queues[i].kick_fd);
         close(f->transport.queues[i].call_fd);
@@ -226,17 +235,6 @@ static void activate(struct fixture *f)
 static void reset(struct fixture *f)
 {
     f->transport.params.ops->reset(f->transport.params.device);
-}
-
-/** forget_device() - and all there was, for a device that begins anew. */
-static void forget_device(struct fixture *f)
-{
-    vhost_user_device_free(f->device);
-    f->device = NULL;
-    for (unsigned i = 0; i < f->n.connects; i++)
-        scripted_stop(&f->connections[i]);
-    memset(f->connections, 0, sizeof(f->connections));
-    f->n = (struct counters){0};
 }
 
 static void create_active(struct fixture *f)
