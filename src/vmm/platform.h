@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "devices/bus.h"
-#include "memory/memory.h"
 #include "devices/pci.h"
+#include "memory/memory.h"
 #include "vmm/consoles.h"
 #include "vmm/machine.h"
 
