@@ -209,7 +209,7 @@ struct pci_device *pci_device_add(struct pci_host *host, const struct pci_device
     return NULL;
 }
 
-/** end_of_taken() - where a BAR that shares a byte with [@base, @base + @size) ends; 0 if none does. */
+/** end_of_taken() - where a BAR that was given a byte of [@base, @base + @size) ends; 0 if none was. */
 static uint64_t end_of_taken(const struct pci_host *host, uint64_t base, uint64_t size)
 {
     for (unsigned slot = 0; slot < PCI_DEVICES_MAX; slot++) {
@@ -218,15 +218,16 @@ static uint64_t end_of_taken(const struct pci_host *host, uint64_t base, uint64_
             const struct pci_bar *bar = &device->bars[i];
             if (bar->allocated && ranges_overlap(base, size, bar->allocated, bar->size))
                 return bar->allocated + bar->size;
-            if (bar->mapped && ranges_overlap(base, size, bar->mapped, bar->size))
-                return bar->mapped + bar->size;
         }
     }
     return 0;
 }
 
 /**
- * allocate() - @size bytes, aligned to their size: the lowest that no BAR was given or was moved to. The lock is held.
+ * allocate() - @size bytes, aligned to their size: the lowest that no BAR was given. The lock is held.
+ *
+ * Where the guest has moved BARs to does not count: scattered, they would keep devices out that there is room for. A new
+ * BAR under one of them is silent until either moves.
  *
  * Return: the address, or 0 if the window is full.
  */
