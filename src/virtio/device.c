@@ -168,6 +168,10 @@ static void write_config(struct vhost_user_device *device, const struct config_w
     if (!is_connected(device) || device->broken)
         return;
     int ret = frontend_set_config(&device->frontend, write->offset, write->data, write->len, &err);
+    if (ret == 0) {
+        memcpy(device->driver_config + write->offset, write->data, write->len);
+        memset(device->driver_wrote + write->offset, true, write->len);
+    }
     if (ret == 0)
         ret = device_read_config(device, false, &err);
     if (ret == -EREMOTEIO)
@@ -323,7 +327,8 @@ static void on_config_write(void *opaque, unsigned offset, const void *data, uns
     struct vhost_user_device *device = opaque;
     pthread_mutex_lock(&device->lock);
     /* A driver that writes faster than the back-end takes it loses the rest: no field is written twice in a row. */
-    if (device->jobs.n_writes < CONFIG_WRITES_MAX && len <= CONFIG_WRITE_BYTES) {
+    if (device->jobs.n_writes < CONFIG_WRITES_MAX && len <= CONFIG_WRITE_BYTES &&
+        range_within(offset, len, sizeof(device->config))) {
         struct config_write *write = &device->jobs.writes[device->jobs.n_writes++];
         *write = (struct config_write){.offset = offset, .len = len};
         memcpy(write->data, data, len);

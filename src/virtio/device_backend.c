@@ -78,6 +78,20 @@ static int check_backend(const struct vhost_user_device *device, bool again, str
     return 0;
 }
 
+/** repeat_config() - tell a new back-end what the driver told the last one: a write cache that is off stays off. */
+static int repeat_config(struct vhost_user_device *device, struct error *err)
+{
+    int ret = 0;
+    for (uint32_t at = 0, end; at < VHOST_USER_CONFIG_MAX && ret == 0; at = end + 1) {
+        for (end = at; end < VHOST_USER_CONFIG_MAX && device->driver_wrote[end];)
+            end++;
+        if (end > at)
+            ret = frontend_set_config(&device->frontend, at, device->driver_config + at, end - at,
+                                      err);
+    }
+    return ret;
+}
+
 int device_connect(struct vhost_user_device *device, bool again, struct error *err)
 {
     const struct vhost_user_device_params *params = &device->params;
@@ -89,6 +103,8 @@ int device_connect(struct vhost_user_device *device, bool again, struct error *e
     ret = frontend_open(&device->frontend, link.socket_fd, device_timeout(device), err);
     if (ret == 0)
         ret = check_backend(device, again, err);
+    if (ret == 0 && again)
+        ret = repeat_config(device, err);
     if (ret == 0)
         ret = device_read_config(device, again, err);
     if (ret < 0) {

@@ -38,6 +38,9 @@ struct vhost_user_device {
     int wake_fd; /* eventfd: there are jobs */
     int err_fd;  /* eventfd, the back-end's: the driver broke a queue */
     struct vhost_user_frontend frontend;
+    /* What the driver has written of the configuration, for the next back-end to know. */
+    uint8_t driver_config[VHOST_USER_CONFIG_MAX];
+    bool driver_wrote[VHOST_USER_CONFIG_MAX];
     int pidfd;
     bool active;       /* the driver has its queues running, as far as it knows */
     bool started;      /* this back-end has been given queues, and may touch them */

@@ -1,6 +1,7 @@
 """Block back-ends for tests: husk's own, and qemu-storage-daemon's to compare with."""
 
 import functools
+import gc
 import hashlib
 import os
 import pathlib
@@ -159,3 +160,6 @@ class Bench:
                 assert "Sanitizer" not in text and "runtime error" not in text, text
             else:
                 thing.close()
+        self._open.clear()
+        # Guest memory and queues close their descriptors when they go.
+        gc.collect()

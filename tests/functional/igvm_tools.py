@@ -210,7 +210,7 @@ def sid(*words, cwd):
     options = ["-q", "-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=/dev/null",
                "-o", f"Dir::State::lists={home}/lists", "-o", f"Dir::Cache={home}/cache",
                "-o", "Dir::State::status=/dev/null", "-o", "APT::Sandbox::User=root",
-               "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
+               "-o", "Acquire::Check-Valid-Until=false", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
     result = subprocess.run(["apt-get", *options, *words], cwd=cwd, stdin=subprocess.DEVNULL, text=True,
                             capture_output=True, timeout=300, check=False)
     return result.returncode, result.stdout + result.stderr

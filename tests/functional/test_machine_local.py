@@ -230,7 +230,9 @@ def test_output_to_a_closed_pipe_does_not_end_husk(start):
 def read_until(fd, ending):
     got = b""
     while not got.endswith(ending):
-        assert select.select([fd], [], [], 5)[0], got
+        ready = select.poll()
+        ready.register(fd, select.POLLIN)
+        assert ready.poll(5000), got
         got += os.read(fd, 4096)
     return got
 

@@ -19,6 +19,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 
 # Messages, front-end to back-end.
 GET_FEATURES, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE, SET_LOG_FD = range(1, 8)
@@ -83,12 +84,18 @@ def until(ready, what, timeout=PATIENCE):
         time.sleep(0.001)
 
 
+def _close(fds):
+    for fd in fds:
+        os.close(fd)
+
+
 class Slot:
     """A piece of guest RAM: a sealed memfd, mapped here, with a guest physical address."""
 
     def __init__(self, gpa, length, offset=0):
         self.gpa, self.length, self.offset = gpa, length, offset
         self.fd = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        weakref.finalize(self, os.close, self.fd)
         os.ftruncate(self.fd, offset + length)
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self.map = mmap.mmap(self.fd, offset + length)
@@ -160,6 +167,7 @@ class Queue:
         self.avail = memory.allocate(6 + 2 * size, 2, slot)
         self.used = memory.allocate(6 + 8 * size, 4096, slot)
         self.kick_fd, self.call_fd, self.err_fd = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(3))
+        self._close = weakref.finalize(self, _close, (self.kick_fd, self.call_fd, self.err_fd))
         self.kicks = 0
         self.clear()
 
@@ -281,9 +289,8 @@ class Queue:
             return 0
 
     def close(self):
-        """Close the eventfds."""
-        for fd in (self.kick_fd, self.call_fd, self.err_fd):
-            os.close(fd)
+        """Close the eventfds, if they are not yet."""
+        self._close()
 
 
 @dataclasses.dataclass

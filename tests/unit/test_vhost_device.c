@@ -28,7 +28,6 @@
 #define QUEUES 2
 #define RAM_BYTES MIB(1)
 #define USED_AT 0x3000
-#define TIMEOUT_MS 1000
 
 /* The transport's place is taken by this one, so that the driver's side is the test's. */
 struct virtio_pci {
@@ -246,7 +245,7 @@ static void create_active(struct fixture *f)
 
 static void create_active_that_never_drains(struct fixture *f)
 {
-    f->params.timeout_ms = TIMEOUT_MS;
+    f->params.timeout_ms = 1000;
     f->connections[0].fault = FAULT_SILENT;
     f->connections[0].fault_at = VHOST_USER_GET_VRING_BASE;
     create_active(f);
@@ -386,7 +385,7 @@ static void own_back_end_that_does_not_drain_is_killed_and_the_reset_ends(void *
 static void reset_with_foreign_back_end_that_hangs(struct fixture *f)
 {
     f->params.own_backend = false;
-    f->params.timeout_ms = TIMEOUT_MS;
+    f->params.timeout_ms = 1000;
     f->connections[0].fault = FAULT_LATE;
     f->connections[0].fault_at = VHOST_USER_GET_VRING_BASE;
     create_active(f);
@@ -420,7 +419,7 @@ static void foreign_back_end_that_does_not_start_needs_a_reset(void **state)
 {
     struct fixture *f = *state;
     f->params.own_backend = false;
-    f->params.timeout_ms = TIMEOUT_MS;
+    f->params.timeout_ms = 1000;
     f->connections[0].fault = FAULT_LATE;
     f->connections[0].fault_at = VHOST_USER_SET_MEM_TABLE;
     create(f);
@@ -476,13 +475,15 @@ static void configuration_that_changes_is_read_anew(void **state)
     assert_int_equal(capacity, 9999);
 }
 
-static void configuration_written_by_the_driver_reaches_the_back_end(void **state)
+static void configuration_written_by_the_driver_reaches_this_back_end_and_the_next(void **state)
 {
     struct fixture *f = *state;
-    create(f);
-    const uint8_t one = 1;
-    f->transport.params.ops->config_write(f->device, 32, &one, 1);
-    assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_CONFIG, 1));
+    create_active(f);
+    f->transport.params.ops->config_write(f->device, 32, "\1", 1);
+    assert_true(scripted_wait(&f->connections[0], VHOST_USER_GET_CONFIG, 2));
+    scripted_kill(&f->connections[0]);
+    assert_true(reaches(&f->n.interrupts, 1, 5000));
+    assert_int_equal(scripted_saw(&f->connections[1], VHOST_USER_SET_CONFIG), 1);
 }
 
 static void flood_from_the_back_end_holds_no_reset(void **state)
@@ -587,7 +588,7 @@ int main(void)
         TEST(queue_outside_ram_needs_a_reset_and_is_told_to_nobody),
         TEST(queue_that_the_driver_broke_needs_a_reset),
         TEST(configuration_that_changes_is_read_anew),
-        TEST(configuration_written_by_the_driver_reaches_the_back_end),
+        TEST(configuration_written_by_the_driver_reaches_this_back_end_and_the_next),
         TEST(flood_from_the_back_end_holds_no_reset),
         TEST(back_end_that_speaks_unasked_is_replaced),
         TEST(end_of_the_process_counts_though_its_socket_is_open),
