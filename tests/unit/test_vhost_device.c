@@ -24,8 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CONNECTIONS 64
-#define QUEUES 2
+enum { CONNECTIONS = 64, QUEUES = 2 };
 #define RAM_BYTES MIB(1)
 #define USED_AT 0x3000
 
@@ -483,7 +482,7 @@ static void configuration_written_by_the_driver_reaches_this_back_end_and_the_ne
     assert_true(scripted_wait(&f->connections[0], VHOST_USER_GET_CONFIG, 2));
     scripted_kill(&f->connections[0]);
     assert_true(reaches(&f->n.interrupts, 1, 5000));
-    assert_int_equal(scripted_saw(&f->connections[1], VHOST_USER_SET_CONFIG), 1);
+    assert_true(scripted_saw(&f->connections[1], VHOST_USER_SET_CONFIG));
 }
 
 static void flood_from_the_back_end_holds_no_reset(void **state)
