@@ -37,6 +37,8 @@
 #define MAX_PROCESSES 64
 #define MAX_FRAME (1u << 20)
 #define START_PTY 1
+/* An emulated machine can lose the interrupt of its serial port; asking the port again finds what came. */
+#define LOOK_AGAIN_MS 200
 
 enum { STDOUT, STDERR, EVENTS, STREAMS };
 static const char stream_kind[STREAMS] = {'O', 'R', 'V'};
@@ -385,7 +387,7 @@ int main(int argc, char **argv)
                 of[1 + stream] = (struct pollfd){.fd = process->used ? process->stream[stream] : -1,
                                                  .events = POLLIN};
         }
-        if (poll(polled, sizeof(polled) / sizeof(polled[0]), -1) < 0 && errno != EINTR)
+        if (poll(polled, sizeof(polled) / sizeof(polled[0]), LOOK_AGAIN_MS) < 0 && errno != EINTR)
             die("agent: poll");
         for (int i = 0; i < MAX_PROCESSES; i++)
             if (processes[i].used)
