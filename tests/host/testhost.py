@@ -281,7 +281,8 @@ class EmulatedHost(Host):
             self._errors = tempfile.TemporaryFile()
             self._qemu = subprocess.Popen([*command, "-initrd", f"/proc/self/fd/{initramfs.fileno()}"],
                                           pass_fds=[theirs.fileno(), initramfs.fileno()], stdin=subprocess.DEVNULL,
-                                          env=images.qemu_environment() if firmware else None, stderr=self._errors, preexec_fn=_die_with_parent())
+                                          env=images.qemu_environment() if firmware else None,
+                                          stderr=self._errors, preexec_fn=_die_with_parent())
         super().__init__(mine)
         up = self.wait_for_agent(start_timeout)
         if not up:
