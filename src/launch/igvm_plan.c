@@ -193,6 +193,7 @@ static int add_page(struct reader *r, const struct igvm_header *h, struct error 
             return header_error(h, err);
         run->shared = shared;
         run->directive = h->number;
+        run->directive_type = h->type;
         run->header_bytes = bytes;
         if (file_offset) {
             run->source = PLAN_SOURCE_FILE;
@@ -256,6 +257,7 @@ static int insert_area(struct reader *r, const struct igvm_header *h, struct err
     if (!run)
         return header_error(h, err);
     run->directive = h->number;
+    run->directive_type = h->type;
     if (file_offset) {
         run->source = PLAN_SOURCE_FILE;
         run->range.file = (unsigned)r->file;
@@ -390,7 +392,8 @@ static int add_header(struct reader *r, const struct igvm_header *h, struct erro
         struct plan_range range = {.gpa = load_le64(p),
                                    .len = load_le32(p + 12),
                                    .shared = h->type == IGVM_VHT_ERROR_RANGE,
-                                   .directive = h->number};
+                                   .directive = h->number,
+                                   .directive_type = h->type};
         return plan_add_range(r->plan, &range, err);
     }
     case IGVM_VHT_SNP_ID_BLOCK:

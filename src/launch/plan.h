@@ -34,8 +34,9 @@ struct plan_run {
     bool shared; /* written to shared RAM, not imported */
     const char
         *origin; /* what asked for it ("kernel", "ACPI tables"); a string that outlives the plan */
-    uint32_t directive;    /* number of the first IGVM header that asked for it, 0 if none did */
-    uint32_t header_bytes; /* that each header from directive on asked for; 0: it asked for all */
+    uint32_t directive;      /* number of the first IGVM header that asked for it, 0 if none did */
+    uint32_t directive_type; /* IGVM_VHT_* of it */
+    uint32_t header_bytes;   /* that each header from directive on asked for; 0: it asked for all */
     enum plan_source_kind source;
     union {
         uint8_t *bytes; /* owned by the plan */
@@ -99,6 +100,7 @@ struct plan_range {
     uint64_t gpa, len;
     bool shared;
     uint32_t directive; /* number of the IGVM header */
+    uint32_t directive_type;
 };
 
 struct plan {

@@ -164,21 +164,22 @@ static void advise(struct guest_memory *memory, const struct memory_params *para
         memory->huge_by_hand = huge_pages_by_hand();
 }
 
-/** create_rom() - private to this process: nothing but the guest's processors looks at it. */
-static int create_rom(struct guest_memory *memory, const struct memory_params *params,
-                      struct error *err)
+/** create_windows() - private to this process: nothing but the guest's processors looks at them. */
+static int create_windows(struct guest_memory *memory, const struct memory_params *params,
+                          struct error *err)
 {
-    if (params->rom_len == 0)
-        return 0;
-    void *rom =
-        mmap(NULL, params->rom_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (rom == MAP_FAILED)
-        return error_set_errno(err, -errno, "could not map 0x%" PRIx64 " bytes for the firmware",
-                               params->rom_len);
-    memory->rom = rom;
-    memory->rom_gpa = params->rom_gpa;
-    memory->rom_len = params->rom_len;
-    madvise(rom, params->rom_len, MADV_DONTDUMP);
+    for (unsigned i = 0; params->windows && i < params->windows->n; i++) {
+        struct memory_window window = params->windows->at[i];
+        void *base = mmap(NULL, window.len, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (base == MAP_FAILED)
+            return error_set_errno(err, -errno,
+                                   "could not map 0x%" PRIx64 " bytes for guest address 0x%" PRIx64,
+                                   window.len, window.gpa);
+        madvise(base, window.len, MADV_DONTDUMP);
+        window.base = base;
+        memory->windows.at[memory->windows.n++] = window;
+    }
     return 0;
 }
 
@@ -217,7 +218,7 @@ int memory_create(struct guest_memory *memory, const struct memory_params *param
     advise(memory, params);
     int ret = params->prefault ? prefault(memory, err) : 0;
     if (ret == 0)
-        ret = create_rom(memory, params, err);
+        ret = create_windows(memory, params, err);
     if (ret < 0)
         memory_destroy(memory);
     return ret;
@@ -227,8 +228,8 @@ void memory_destroy(struct guest_memory *memory)
 {
     if (memory->base)
         munmap(memory->base, memory->size);
-    if (memory->rom)
-        munmap(memory->rom, memory->rom_len);
+    for (unsigned i = 0; i < memory->windows.n; i++)
+        munmap(memory->windows.at[i].base, memory->windows.at[i].len);
     cleanup_close(&memory->fd);
     *memory = (struct guest_memory){.fd = -1};
 }
@@ -243,12 +244,23 @@ void *memory_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
     return NULL;
 }
 
-void *memory_load_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len)
+void *memory_load_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t *len)
 {
-    if (memory->rom && gpa >= memory->rom_gpa &&
-        range_within(gpa - memory->rom_gpa, len, memory->rom_len))
-        return memory->rom + (gpa - memory->rom_gpa);
-    return memory_ptr(memory, gpa, len);
+    for (unsigned i = 0; i < memory->n_regions; i++) {
+        const struct memory_region *region = &memory->regions[i];
+        if (gpa < region->gpa || gpa - region->gpa >= region->len)
+            continue;
+        *len = MIN(*len, region->len - (gpa - region->gpa));
+        return memory->base + region->offset + (gpa - region->gpa);
+    }
+    for (unsigned i = 0; i < memory->windows.n; i++) {
+        const struct memory_window *window = &memory->windows.at[i];
+        if (gpa < window->gpa || gpa - window->gpa >= window->len)
+            continue;
+        *len = MIN(*len, window->len - (gpa - window->gpa));
+        return window->base + (gpa - window->gpa);
+    }
+    return NULL;
 }
 
 int memory_register(const struct guest_memory *memory, const struct kvm *kvm, int vm_fd,
@@ -266,14 +278,18 @@ int memory_register(const struct guest_memory *memory, const struct kvm *kvm, in
         if (ret < 0)
             return ret;
     }
-    if (!memory->rom)
-        return 0;
-    struct kvm_memory slot = {
-        .slot = memory->n_regions,
-        .readonly = true,
-        .gpa = memory->rom_gpa,
-        .len = memory->rom_len,
-        .hva = memory->rom,
-    };
-    return kvm_set_memory(kvm, vm_fd, &slot, err);
+    for (unsigned i = 0; i < memory->windows.n; i++) {
+        const struct memory_window *window = &memory->windows.at[i];
+        struct kvm_memory slot = {
+            .slot = memory->n_regions + i,
+            .readonly = window->readonly,
+            .gpa = window->gpa,
+            .len = window->len,
+            .hva = window->base,
+        };
+        int ret = kvm_set_memory(kvm, vm_fd, &slot, err);
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
 }

@@ -1,7 +1,7 @@
 /*
  * The guest's RAM: one memfd, sealed so that no holder of a copy of its descriptor can shrink it under the others,
- * mapped once, shown to the guest as one region below the hole under 4 GiB and one above. Firmware has memory of its own
- * beside it, that the guest cannot write and no back-end sees.
+ * mapped once, shown to the guest as one region below the hole under 4 GiB and one above. Firmware, and what an IGVM file
+ * asks for at addresses without RAM, has memory of its own beside it, in windows that no back-end sees.
  */
 #ifndef HUSK_MEMORY_MEMORY_H
 #define HUSK_MEMORY_MEMORY_H
@@ -12,6 +12,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct memory_window {
+    uint64_t gpa, len; /* whole pages */
+    bool readonly;     /* to the guest */
+    uint8_t *base;     /* where it is mapped, once it is */
+};
+
+#define MEMORY_WINDOWS_MAX 64
+
+/* By address; apart from each other and from RAM. */
+struct memory_windows {
+    struct memory_window at[MEMORY_WINDOWS_MAX];
+    unsigned n;
+};
+
 struct memory_params {
     uint64_t size;     /* bytes, a multiple of the page size in use */
     uint64_t low_size; /* bytes of it that lie below the hole, from guest address 0 */
@@ -21,8 +35,7 @@ struct memory_params {
     bool thp;               /* ask for transparent huge pages */
     bool prefault;          /* allocate everything now */
     bool reserve;           /* hugepages: set them aside now, so that none is lacking later */
-    uint64_t rom_gpa;       /* where memory for firmware is */
-    uint64_t rom_len;       /* bytes of it, whole pages; 0 for none */
+    const struct memory_windows *windows; /* NULL for none */
 };
 
 struct memory_region {
@@ -39,8 +52,7 @@ struct guest_memory {
     uint64_t size;
     struct memory_region regions[MEMORY_REGIONS_MAX];
     unsigned n_regions;
-    uint8_t *rom; /* NULL if there is none */
-    uint64_t rom_gpa, rom_len;
+    struct memory_windows windows;
     bool
         huge_by_hand; /* transparent huge pages are wanted, and the kernel gives them to those who ask only */
 };
@@ -57,10 +69,15 @@ void memory_destroy(struct guest_memory *memory);
 /** memory_ptr() - where guest address @gpa is mapped; NULL unless all of @len bytes are RAM of one region. */
 void *memory_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
 
-/** memory_load_ptr() - as memory_ptr(), for what is loaded before the guest runs: the firmware's memory too. */
-void *memory_load_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t len);
+/**
+ * memory_load_ptr() - where guest address @gpa is mapped for what is loaded before the guest runs: RAM or a window.
+ * @len: bytes wanted, at least 1; fewer on return where the region or window ends before.
+ *
+ * Return: NULL if nothing is there.
+ */
+void *memory_load_ptr(const struct guest_memory *memory, uint64_t gpa, uint64_t *len);
 
-/** memory_register() - one KVM slot a region, numbered from 0; the firmware's memory, read-only, behind them. */
+/** memory_register() - one KVM slot a region, numbered from 0; one a window behind them. */
 int memory_register(const struct guest_memory *memory, const struct kvm *kvm, int vm_fd,
                     struct error *err);
 

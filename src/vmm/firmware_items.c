@@ -208,7 +208,7 @@ static int acpi_now(struct firmware_items *items, struct error *err)
 {
     if (items->acpi_made)
         return 0;
-    struct acpi_in in = machine_acpi(items->in.config);
+    struct acpi_in in = machine_acpi(items->in.config, &items->in.memory->windows);
     in.ecam = items->in.placed_ecam(items->in.ctx);
     int ret = acpi_blobs_build(&items->acpi, &in, err);
     items->acpi_made = ret == 0;
@@ -249,7 +249,7 @@ static int make_loader(void *ctx, void *to, uint64_t len, struct error *err)
 static int add_acpi(struct firmware_items *items, struct error *err)
 {
     struct acpi_blobs sizes = ACPI_BLOBS_INIT;
-    struct acpi_in in = machine_acpi(items->in.config);
+    struct acpi_in in = machine_acpi(items->in.config, &items->in.memory->windows);
     int ret = acpi_blobs_build(&sizes, &in, err);
     const struct {
         const char *name;

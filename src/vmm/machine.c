@@ -59,18 +59,6 @@ void machine_stop(struct machine *machine, const struct stop_reason *reason)
     }
 }
 
-/** place_rom() - memory for a run that ends at 4 GiB: firmware, as its first instruction is near there. */
-static void place_rom(struct memory_params *params, const struct plan *plan)
-{
-    for (size_t i = 0; i < plan->n_runs; i++) {
-        const struct plan_run *run = &plan->runs[i];
-        if (run->gpa < GIB(4) && run->gpa + run->len == GIB(4)) {
-            params->rom_gpa = run->gpa;
-            params->rom_len = run->len;
-        }
-    }
-}
-
 static int create_memory(struct machine *machine, const struct plan *plan, struct error *err)
 {
     const struct memory_config *config = &machine->env->config->memory;
@@ -84,8 +72,12 @@ static int create_memory(struct machine *machine, const struct plan *plan, struc
         .prefault = config->prefault,
         .reserve = config->reserve,
     };
-    place_rom(&params, plan);
-    int ret = memory_create(&machine->memory, &params, err);
+    struct memory_windows windows;
+    int ret = machine_windows(&windows, plan, machine->env->config, err);
+    if (ret < 0)
+        return ret;
+    params.windows = &windows;
+    ret = memory_create(&machine->memory, &params, err);
     if (ret == 0)
         ret = memory_register(&machine->memory, machine->env->kvm, machine->vm_fd, err);
     if (ret == 0)

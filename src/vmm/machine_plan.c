@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "launch/producers.h"
 #include "vmm/machine_layout.h"
+#include "vmm/windows.h"
 #include "x86/boot.h"
 #include "x86/layout.h"
 #include "x86/tables.h"
@@ -59,17 +60,38 @@ static uint64_t ram_end(const struct vm_config *config)
     return LAYOUT_HIGH_RAM_BASE + (config->memory.size - machine_low_ram(config));
 }
 
-struct pci_window machine_pci_window64(const struct vm_config *config)
+int machine_windows(struct memory_windows *windows, const struct plan *plan,
+                    const struct vm_config *config, struct error *err)
 {
-    uint64_t base = align_up(ram_end(config), GIB(1));
+    uint64_t low = machine_low_ram(config);
+    struct windows_in in = {.plan = plan,
+                            .low_ram = low,
+                            .high_ram = config->memory.size - low,
+                            .limit = BIT64(physical_address_bits())};
+    return windows_find(windows, &in, err);
+}
+
+struct pci_window machine_pci_window32(const struct vm_config *config,
+                                       const struct memory_windows *windows)
+{
+    if (!machine_is_q35(config))
+        return (struct pci_window){LAYOUT_PCI_MMIO32, LAYOUT_PCI_MMIO32_LEN};
+    uint64_t base = windows_end(windows, machine_low_ram(config), LAYOUT_Q35_MMIO32_END);
+    return (struct pci_window){base, LAYOUT_Q35_MMIO32_END - base};
+}
+
+struct pci_window machine_pci_window64(const struct vm_config *config,
+                                       const struct memory_windows *windows)
+{
+    uint64_t base = align_up(windows_end(windows, ram_end(config), UINT64_MAX), GIB(1));
     uint64_t limit = BIT64(physical_address_bits());
     uint64_t most = machine_is_q35(config) ? UINT64_MAX : PCI_MMIO64_LEN;
     return (struct pci_window){base, base < limit ? MIN(most, limit - base) : 0};
 }
 
-struct acpi_in machine_acpi(const struct vm_config *config)
+struct acpi_in machine_acpi(const struct vm_config *config, const struct memory_windows *windows)
 {
-    struct pci_window window = machine_pci_window64(config);
+    struct pci_window window = machine_pci_window64(config, windows);
     return (struct acpi_in){
         .cpus = machine_cpu_layout(&config->cpus),
         .pci_mmio64 = window.base,
@@ -77,7 +99,7 @@ struct acpi_in machine_acpi(const struct vm_config *config)
         .serial = config->serial.mode != CONSOLE_OFF,
         .fw_cfg = machine_is_q35(config),
         .q35 = machine_is_q35(config),
-        .low_ram_end = machine_low_ram(config),
+        .low_ram_end = machine_pci_window32(config, windows).base,
     };
 }
 
@@ -106,7 +128,7 @@ static int plan_kernel(struct plan *plan, const struct vm_config *config, struct
 {
     _cleanup_buf_ struct buf acpi = BUF_INIT;
     _cleanup_buf_ struct buf smbios = BUF_INIT;
-    struct acpi_in acpi_in = machine_acpi(config);
+    struct acpi_in acpi_in = machine_acpi(config, NULL);
     struct smbios_in smbios_in = machine_smbios(config);
     int ret = acpi_build(&acpi, LAYOUT_ACPI, &acpi_in, err);
     if (ret == 0)

@@ -189,7 +189,7 @@ static void on_panic(void *ctx, uint8_t bits)
 static int create_pci_host(struct platform *platform, struct error *err)
 {
     const struct platform_in *in = &platform->in;
-    struct pci_window window = machine_pci_window64(in->config);
+    struct pci_window window = machine_pci_window64(in->config, &in->memory->windows);
     if (!machine_is_q35(in->config)) {
         platform->pci = pci_host_new(in->ports, in->mmio, window.base, window.len, err);
         return platform->pci ? 0 : -ENOMEM;
@@ -197,7 +197,7 @@ static int create_pci_host(struct platform *platform, struct error *err)
     struct q35_params params = {
         .ports = in->ports,
         .mmio = in->mmio,
-        .low_ram_end = machine_low_ram(in->config),
+        .low_ram_end = machine_pci_window32(in->config, &in->memory->windows).base,
         .mmio64 = window.base,
         .mmio64_len = window.len,
         .reset = on_reset,

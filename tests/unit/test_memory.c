@@ -36,21 +36,48 @@ static void ram_lies_on_both_sides_of_the_hole(void **state)
     memory_destroy(&memory);
 }
 
-static void firmware_has_memory_that_is_no_ram(void **state)
+/** loaded_at() - where @len bytes at @gpa go; fails unless there is room for exactly @room of them. */
+static void *loaded_at(const struct guest_memory *memory, uint64_t gpa, uint64_t len, uint64_t room)
+{
+    void *at = memory_load_ptr(memory, gpa, &len);
+    assert_non_null(at);
+    assert_int_equal(len, room);
+    return at;
+}
+
+static void windows_are_memory_that_is_no_ram(void **state)
 {
     (void)state;
+    struct memory_windows windows = {
+        .at = {{.gpa = MIB(16), .len = PAGE_BYTES}, {.gpa = GIB(4) - MIB(4), .len = MIB(4)}},
+        .n = 2};
     struct memory_params params = split;
-    params.rom_gpa = GIB(4) - MIB(4);
-    params.rom_len = MIB(4);
+    params.windows = &windows;
     struct guest_memory memory;
     struct error err = ERROR_INIT;
     assert_int_equal(memory_create(&memory, &params, &err), 0);
+    const uint8_t *small = memory.windows.at[0].base, *top = memory.windows.at[1].base;
+    assert_null(memory_ptr(&memory, MIB(16), 1));
     assert_null(memory_ptr(&memory, GIB(4) - 1, 1));
-    assert_ptr_equal(memory_load_ptr(&memory, GIB(4) - MIB(4), MIB(4)), memory.rom);
-    assert_ptr_equal(memory_load_ptr(&memory, GIB(4) - 16, 16), memory.rom + MIB(4) - 16);
-    assert_null(memory_load_ptr(&memory, GIB(4) - 16, 17));
-    assert_null(memory_load_ptr(&memory, GIB(4) - MIB(4) - 1, 2));
-    assert_ptr_equal(memory_load_ptr(&memory, GIB(4), 1), memory.base + MIB(16));
+    assert_ptr_equal(loaded_at(&memory, GIB(4) - MIB(4), MIB(4), MIB(4)), top);
+    assert_ptr_equal(loaded_at(&memory, GIB(4) - 16, 17, 16), top + MIB(4) - 16);
+    assert_ptr_equal(loaded_at(&memory, GIB(4), 1, 1), memory.base + MIB(16));
+    assert_ptr_equal(loaded_at(&memory, MIB(16) - 1, 2, 1), memory.base + MIB(16) - 1);
+    assert_ptr_equal(loaded_at(&memory, MIB(16), MIB(1), PAGE_BYTES), small);
+    uint64_t one = 1;
+    assert_null(memory_load_ptr(&memory, MIB(16) + PAGE_BYTES, &one));
+    assert_null(memory_load_ptr(&memory, UINT64_MAX, &one));
+
+    /* A run goes on where RAM ends and a window begins. */
+    struct plan plan = PLAN_INIT;
+    assert_int_equal(plan_add_bytes(&plan, MIB(16) - PAGE_BYTES,
+                                    (uint8_t[PAGE_BYTES + 3]){[4095] = 1, 2, 3, 4}, PAGE_BYTES + 3,
+                                    "test", &err),
+                     0);
+    assert_int_equal(memory_load_plan(&memory, &plan, &err), 0);
+    assert_int_equal(memory.base[MIB(16) - 1], 1);
+    assert_memory_equal(small, ((uint8_t[]){2, 3, 4, 0}), 4);
+    plan_release(&plan);
     memory_destroy(&memory);
 }
 
@@ -165,7 +192,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ram_lies_on_both_sides_of_the_hole),
-        cmocka_unit_test(firmware_has_memory_that_is_no_ram),
+        cmocka_unit_test(windows_are_memory_that_is_no_ram),
         cmocka_unit_test(nobody_can_shrink_ram),
         cmocka_unit_test(prefault_allocates_every_page),
         cmocka_unit_test(lacking_huge_pages_are_named),
