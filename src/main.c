@@ -1,10 +1,12 @@
 /* Finds the subcommand; nothing else. */
+#include "base/fd.h"
 #include "cmd/cmd.h"
 
 #include <string.h>
 
 int main(int argc, char **argv)
 {
+    fd_fill_standard();
     if (argc < 2)
         return cmd_help(0, NULL);
     const char *word = argv[1];

@@ -9,6 +9,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+void fd_fill_standard(void)
+{
+    int fd = 0;
+    while (fd >= 0 && fd <= STDERR_FILENO)
+        fd = open("/dev/null", O_RDWR);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
 int fd_open_file(const char *path, uint64_t *size, struct error *err)
 {
     /* Non-blocking, so that a FIFO without a writer is refused rather than waited for. */

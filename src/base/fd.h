@@ -8,6 +8,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/**
+ * fd_fill_standard() - open /dev/null as standard input, output and error where they are closed, so that no file opened
+ * later is taken for one of them.
+ */
+void fd_fill_standard(void);
+
 /** fd_open_file() - open @path for reading, close-on-exec, and refuse anything but a regular file.
  * @size: the file's size in bytes.
  *
