@@ -2,8 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -11,6 +14,11 @@
 
 #define LINE_MAX_BYTES 4096
 
+/* How long a reader of the log that has fallen behind is waited for. */
+#define PATIENCE_MS 1000
+
+static pthread_mutex_t write_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned lost_lines; /* under the lock */
 static _Atomic int current_level = LOG_WARN;
 static _Atomic int current_format = LOG_FORMAT_TEXT;
 static _Atomic int current_fd = STDERR_FILENO;
@@ -65,6 +73,33 @@ static size_t append_escaped(char *line, size_t used, size_t size, const char *t
     return used;
 }
 
+/** told_of_lost() - whether the log takes lines again and knows how many it has missed. */
+static bool told_of_lost(int fd)
+{
+    char line[64];
+    int len = snprintf(line, sizeof(line), "husk: %u lines of the log were lost\n", lost_lines);
+    if (write(fd, line, (size_t)len) != len)
+        return false;
+    lost_lines = 0;
+    return true;
+}
+
+/**
+ * put_line() - whoever reads the log may have stopped: it is waited for once, and the guest goes on without it until it
+ * reads again. The lock is for what poll() promises: one writer.
+ */
+static void put_line(const char *line, size_t len)
+{
+    pthread_mutex_lock(&write_lock);
+    struct pollfd log = {.fd = current_fd, .events = POLLOUT};
+    bool ready = poll(&log, 1, lost_lines ? 0 : PATIENCE_MS) > 0;
+    if (ready && lost_lines)
+        ready = told_of_lost(log.fd) && poll(&log, 1, 0) > 0;
+    if (!ready || write(log.fd, line, len) < 0)
+        lost_lines++;
+    pthread_mutex_unlock(&write_lock);
+}
+
 void log_message(enum log_level level, const char *fmt, ...)
 {
     if (!log_level_enabled(level))
@@ -100,8 +135,6 @@ void log_message(enum log_level level, const char *fmt, ...)
         used = append_escaped(line, used, sizeof(line) - 4, message, 0);
         line[used++] = '\n';
     }
-    /* Nobody can be told that the log itself cannot be written. */
-    if (write(current_fd, line, used) < 0)
-        (void)0;
+    put_line(line, used);
     errno = saved_errno;
 }
