@@ -4,6 +4,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -134,11 +135,23 @@ static bool offer(struct chardev *chardev)
     return chardev->pending_len == 0;
 }
 
-/** end_of_input() - nothing more will come: from a client that left, or for good. */
+/** client_left() - whether a socket's client has closed both directions. */
+static bool client_left(const struct chardev *chardev)
+{
+    struct pollfd client = {.fd = chardev->in_fd};
+    return poll(&client, 1, 0) != 0;
+}
+
+/** end_of_input() - nothing more will come: from a client that left or only sends no more, or for good. */
 static void end_of_input(struct chardev *chardev)
 {
-    if (chardev->mode == CHARDEV_SOCKET) {
+    if (chardev->mode == CHARDEV_SOCKET && client_left(chardev)) {
         chardev_disconnected(chardev);
+        return;
+    }
+    if (chardev->mode == CHARDEV_SOCKET) {
+        chardev->half_closed = true; /* it goes on taking output */
+        loop_modify(chardev->in_source, 0);
         return;
     }
     loop_remove(chardev->in_source);
@@ -202,9 +215,11 @@ void chardev_refresh(struct chardev *chardev)
         if (!fill(chardev))
             break;
 
-    bool want_in =
-        chardev->in_fd >= 0 && !chardev->in_file && chardev->input && chardev->pending_len == 0;
-    watch(chardev, &chardev->in_source, want_in, chardev->in_fd, EPOLLIN, on_readable);
+    bool takes_input = !chardev->in_file && chardev->input && chardev->pending_len == 0;
+    bool want_in = chardev->in_fd >= 0 && (takes_input || chardev->half_closed);
+    uint32_t in_events =
+        chardev->half_closed ? 0 : EPOLLIN; /* 0: its leaving is told all the same */
+    watch(chardev, &chardev->in_source, want_in, chardev->in_fd, in_events, on_readable);
     pthread_mutex_lock(&chardev->lock);
     /* A client that is gone takes nothing and would poll writable for ever. */
     bool want_out =

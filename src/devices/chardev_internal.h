@@ -26,7 +26,8 @@ struct chardev {
     void *input_ctx;
     uint8_t pending[CHARDEV_PENDING]; /* read, not taken yet */
     size_t pending_start, pending_len;
-    bool raw; /* this endpoint made the terminal raw */
+    bool half_closed; /* the socket's client sends no more */
+    bool raw;         /* this endpoint made the terminal raw */
 
     int wake_fd; /* other threads to the loop: look at input and output again */
 

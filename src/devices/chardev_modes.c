@@ -181,6 +181,7 @@ void chardev_disconnected(struct chardev *chardev)
     pthread_mutex_unlock(&chardev->lock);
     cleanup_close(&chardev->in_fd);
     chardev->in_fd = -1;
+    chardev->half_closed = false;
     log_info("%s: the client is gone", chardev->name);
 }
 
@@ -217,7 +218,8 @@ static int remove_stale(const struct sockaddr_un *address)
     struct stat st;
     if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
         return -EADDRINUSE;
-    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* A listener whose queue is full is one that is there: it is not waited for. */
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
     if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "base/bytes.h"
 #include "base/loop.h"
 #include "devices/chardev.h"
 
@@ -205,6 +206,33 @@ static void a_stale_socket_is_replaced_a_live_one_is_not(void **state)
     assert_null(chardev_open(&params, loop, &err));
     assert_int_equal(access(path, F_OK), 0);
     loop_free(loop);
+}
+
+static void a_listener_that_takes_nobody_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, path);
+    int busy = socket(AF_UNIX, SOCK_STREAM, 0), clients[16];
+    assert_int_equal(bind(busy, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(busy, 1), 0);
+    size_t n = 0;
+    int full = 0;
+    while (!full && n < ARRAY_SIZE(clients)) {
+        clients[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        full = connect(clients[n++], (struct sockaddr *)&address, sizeof(address)) < 0;
+    }
+    assert_true(full);
+
+    struct loop *loop = loop_new();
+    struct error err = ERROR_INIT;
+    struct chardev_params params = {.mode = CHARDEV_SOCKET, .path = path, .name = "--serial"};
+    assert_null(chardev_open(&params, loop, &err));
+    assert_int_equal(err.code, -EADDRINUSE);
+    loop_free(loop);
+    while (n)
+        close(clients[--n]);
+    close(busy);
 }
 
 static void a_client_that_does_not_read_blocks_nobody(void **state)
@@ -465,6 +493,7 @@ int main(void)
         WITH_FOLDER(a_client_gets_what_was_written_before_it_came),
         WITH_FOLDER(the_next_client_gets_what_nobody_read),
         WITH_FOLDER(a_stale_socket_is_replaced_a_live_one_is_not),
+        WITH_FOLDER(a_listener_that_takes_nobody_is_not_waited_for),
         WITH_FOLDER(a_client_that_does_not_read_blocks_nobody),
         WITH_FOLDER(input_waits_for_room_and_nothing_is_lost),
         cmocka_unit_test(a_pseudo_terminal_carries_bytes_both_ways_unchanged),
