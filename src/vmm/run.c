@@ -22,8 +22,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <time.h>
 
 #define KVM_DEVICE "/dev/kvm"
+/* A life that has lasted this long is one that a signal may ask to end by itself, whatever was asked of earlier ones. */
+#define SETTLED_MS 10000
 
 static const int handled_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
@@ -37,7 +40,9 @@ struct vmm {
     struct plan plan;
     struct machine *machine; /* NULL between two lives */
     int signal_fd;
-    int pressed; /* the signal that pressed the power button, 0 if none has */
+    unsigned life;       /* counts reboots */
+    unsigned pressed;    /* the power button: in this life + 1; 0 if it has not been */
+    uint64_t life_began; /* CLOCK_MONOTONIC, milliseconds */
 };
 
 /* How each way of stopping is told: exit status, event, and whether the log calls it an error. */
@@ -55,6 +60,24 @@ static const struct ending {
     [STOP_SIGNAL] = {VMM_EXIT_SIGNAL, "killed", LOG_WARN},
 };
 
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/**
+ * button_is_free() - whether a signal is the power button's press rather than the end of husk: nobody has pressed it yet, or
+ * for an earlier life only and this one has lasted. A guest that resets all the time is ended by two signals like any.
+ */
+static bool button_is_free(const struct vmm *vmm)
+{
+    if (!vmm->pressed)
+        return true;
+    return vmm->pressed != vmm->life + 1 && now_ms() - vmm->life_began >= SETTLED_MS;
+}
+
 /** on_signal() - the first one is the power button, a second one ends husk. */
 static void on_signal(void *ctx, uint32_t events)
 {
@@ -64,8 +87,8 @@ static void on_signal(void *ctx, uint32_t events)
     if (read(vmm->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return;
     int signal = (int)info.ssi_signo;
-    if (vmm->machine && !vmm->pressed) {
-        vmm->pressed = signal;
+    if (vmm->machine && button_is_free(vmm)) {
+        vmm->pressed = vmm->life + 1;
         log_info("SIG%s: pressed the guest's power button; another signal ends husk",
                  sigabbrev_np(signal));
         event_emit(vmm->events, "vm", "power-button", "signal", sigabbrev_np(signal), NULL);
@@ -117,6 +140,7 @@ static int live(struct vmm *vmm, bool again, struct stop_reason *reason, struct 
         .broker = vmm->broker,
     };
     event_emit(vmm->events, "vm", again ? "rebooting" : "booting", NULL);
+    vmm->life_began = now_ms();
     vmm->machine = machine_create(&env, &vmm->plan, err);
     if (!vmm->machine)
         return err->code;
@@ -151,8 +175,7 @@ static int run_lives(struct vmm *vmm, struct error *err)
             return ret;
         report(vmm, &reason);
         if (reason.kind == STOP_RESET && !vmm->config->no_reboot) {
-            /* The button was pressed for the life that ended; the next one can be asked anew. */
-            vmm->pressed = 0;
+            vmm->life++;
             continue;
         }
         if (reason.kind == STOP_POWER_OFF && vmm->config->no_shutdown)
