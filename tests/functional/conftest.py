@@ -29,7 +29,7 @@ def payloads():
 def needs_kvm(husk, payloads):
     """Skips a test where no guest at all can be started."""
     done = subprocess.run([husk, "run", "--kernel", payloads / "poweroff.elf", "--memory", "size=64M"],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
     if done.returncode != 0 and "'/dev/kvm'" in done.stderr:
         pytest.skip("needs a /dev/kvm that runs payloads")
     assert done.returncode == 0, done

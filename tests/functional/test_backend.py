@@ -23,7 +23,7 @@ def bench(tmp_path):
 
 def run(*words):
     """husk-backend with these words; returns what it came to."""
-    return subprocess.run([backends.husk_backend(), *map(str, words)], capture_output=True, text=True, timeout=20,
+    return subprocess.run([backends.husk_backend(), *map(str, words)], capture_output=True, text=True, timeout=120,
                           check=False, stdin=subprocess.DEVNULL)
 
 

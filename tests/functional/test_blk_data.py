@@ -318,14 +318,14 @@ def test_husk_backend_is_a_subcommand_too(bench, husk):
 ])
 def test_what_cannot_be_is_said_in_one_sentence(options, status, word):
     done = subprocess.run([backends.husk_backend(), "blk", "--socket", "/nonexistent/folder/s", *options],
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == status, done
     assert word in done.stderr
     assert done.stdout == ""
 
 
 def test_help_names_every_option():
-    done = subprocess.run([backends.husk_backend(), "blk", "--help"], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run([backends.husk_backend(), "blk", "--help"], capture_output=True, text=True, timeout=120, check=True)
     for option in ("socket", "fd", "path", "readonly", "direct", "num-queues", "queue-size", "serial", "lock", "bw-size",
                    "bw-one-time-burst", "bw-refill-time", "ops-size", "ops-one-time-burst", "ops-refill-time"):
         assert f"--{option}" in done.stdout, option

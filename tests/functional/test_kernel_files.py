@@ -11,7 +11,7 @@ import pytest
 def refused(husk, named, *words, wrapper=()):
     """What husk, started by the words of @wrapper, says on refusing to start because of the file @named."""
     done = subprocess.run([*wrapper, husk, "run", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=20)
+                          timeout=120)
     assert done.returncode == 1, done
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -40,7 +40,7 @@ def test_the_untouched_kernels_start(husk, tmp_path, needs_kvm):
         path = tmp_path / name
         path.write_bytes(content)
         done = subprocess.run([husk, "run", "--kernel", path, "--memory", "size=64M"], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=20)
+                              capture_output=True, text=True, timeout=120)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -219,5 +219,5 @@ def test_no_header_byte_crashes_husk(husk, tmp_path, needs_kvm):
             changed[offset:offset + 2] = b"\xff\xff"
             path.write_bytes(changed)
             done = subprocess.run([husk, "run", "--kernel", path, "--memory", "size=64M", "--no-reboot"],
-                                  stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+                                  stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
             assert done.returncode in (0, 1, 4, 5), (offset, done)

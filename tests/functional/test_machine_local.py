@@ -1,5 +1,6 @@
 """Machines of a few instructions on the local KVM: how they end, what husk says of it, and what it leaves behind."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -36,7 +37,7 @@ class Machine:
         assert all(set(event) == {"timestamp", "source", "event", "properties"} for event in found)
         return [f"{event['source']}/{event['event']}" for event in found]
 
-    def until(self, condition, seconds=10):
+    def until(self, condition, seconds=60):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, (self.events(), self.process.poll())
@@ -59,7 +60,7 @@ class Machine:
         self.process.send_signal(number)
         self.until(lambda: self.events().count("vm/power-button") > before)
         self.process.send_signal(number)
-        return self.process.wait(5)
+        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def start(husk, payloads, tmp_path):
 ])
 def test_each_ending_has_its_status_and_event(start, payload, words, status, event):
     machine = start(payload, *words)
-    assert machine.process.wait(5) == status
+    assert machine.process.wait(60) == status
     assert machine.events() == ["vmm/starting", "vm/booting", "vm/booted", f"vm/{event}", "vmm/shutdown"]
 
 
@@ -94,11 +95,47 @@ def test_a_second_signal_ends_husk(start, number):
     assert machine.events()[-2:] == ["vm/killed", "vmm/shutdown"]
 
 
+def test_two_signals_end_a_guest_that_resets_all_the_time(start):
+    machine = start("reset")
+    machine.until(lambda: machine.events().count("vm/rebooted") >= 3)
+    machine.process.send_signal(signal.SIGTERM)
+    machine.until(lambda: "vm/power-button" in machine.events())
+    lives = machine.events().count("vm/rebooted")
+    machine.until(lambda: machine.events().count("vm/rebooted") >= lives + 2)
+    machine.process.send_signal(signal.SIGTERM)
+    assert machine.process.wait(60) == 143
+    assert machine.events().count("vm/power-button") == 1
+
+
+def test_files_are_not_mistaken_for_standard_streams_that_were_closed(husk, payloads, tmp_path):
+    events, log = tmp_path / "events", tmp_path / "log"
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", husk, "run", "--kernel", payloads / "poweroff.elf",
+                           "-vv", "--log-file", log, "--event-monitor", f"path={events}"], check=False, timeout=60)
+    assert done.returncode == 0
+    assert [json.loads(line)["event"] for line in events.read_text().splitlines()][0] == "starting"
+    assert all(line.startswith("husk[") for line in log.read_text().splitlines())
+
+
+def test_a_log_that_nobody_reads_does_not_hold_the_guest(start):
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    machine = start("reset", "-vv", stderr=writer)
+    os.close(writer)
+    machine.until(lambda: machine.events().count("vm/rebooted") >= 60)
+    said = b""
+    while b" lines of the log were lost\n" not in said:
+        assert select.select([reader], [], [], 60)[0], said
+        said += os.read(reader, 4096)
+    machine.process.kill()
+    machine.process.wait(60)
+    os.close(reader)
+
+
 def test_fifty_reboots_leak_no_descriptor_and_no_thread(start):
     machine = start("reset")
     machine.until(lambda: machine.events().count("vm/rebooted") >= 3)
     early = max(machine.fds() for _ in range(10))
-    machine.until(lambda: machine.events().count("vm/rebooted") >= 53, 30)
+    machine.until(lambda: machine.events().count("vm/rebooted") >= 53)
     assert machine.fds() <= early + 3
     assert len(list((machine.proc / "task").iterdir())) <= 3
 
@@ -111,22 +148,22 @@ def test_no_shutdown_keeps_husk_until_a_signal(start):
         machine.process.wait(0.2)
     assert machine.cpu_ticks() - ticks <= 2
     machine.process.send_signal(signal.SIGTERM)
-    assert machine.process.wait(5) == 0
+    assert machine.process.wait(60) == 0
 
 
 def test_254_vcpus_start_and_stop(start):
     machine = start("poweroff", "--cpus", "boot=254")
-    assert machine.process.wait(20) == 0
-    assert start("poweroff", "--cpus", "boot=255").process.wait(5) == 2
+    assert machine.process.wait(120) == 0
+    assert start("poweroff", "--cpus", "boot=255").process.wait(60) == 2
 
 
 def test_a_topology_is_taken(start):
-    assert start("poweroff", "--cpus", "boot=2,topology=1:2:1:1").process.wait(5) == 0
+    assert start("poweroff", "--cpus", "boot=2,topology=1:2:1:1").process.wait(60) == 0
 
 
 def test_affinity_binds_the_thread_of_that_vcpu_alone(start):
     machine = start("spin", "--cpus", "boot=2,affinity=[0@[0]]").booted()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     allowed = {}
     # A thread that needs no placement may take its name after the machine has booted.
     while "vcpu1" not in allowed and time.monotonic() < deadline:
@@ -153,7 +190,7 @@ def test_missing_huge_pages_are_said_with_a_way_out(start):
     if "HugePages_Free:        0" not in free:
         pytest.skip("needs a host without free huge pages")
     machine = start("poweroff", memory="size=64M,hugepages=on,hugepage_size=2M")
-    said = machine.process.communicate(timeout=5)[1].decode()
+    said = machine.process.communicate(timeout=60)[1].decode()
     assert machine.process.returncode == 1
     assert "huge pages" in said and "nr_hugepages" in said and len(said.splitlines()) == 2
 
@@ -163,24 +200,24 @@ def test_kill_9_leaves_no_process(start):
     children = [path.read_text() for path in machine.proc.glob("task/*/children")]
     assert "".join(children) == ""
     machine.process.kill()
-    assert machine.process.wait(5) == -signal.SIGKILL
+    assert machine.process.wait(60) == -signal.SIGKILL
     assert not machine.proc.exists()
 
 
 def test_a_printed_configuration_starts_the_same_machine(husk, payloads, tmp_path):
     words = [husk, "run", "--kernel", payloads / "reset.elf", "--memory", "size=64M", "--no-reboot", "--cpus", "boot=2"]
-    printed = subprocess.run([*words, "--print-config"], capture_output=True, check=True, timeout=5).stdout
+    printed = subprocess.run([*words, "--print-config"], capture_output=True, check=True, timeout=60).stdout
     (tmp_path / "vm.json").write_bytes(printed)
     from_file = [husk, "run", "--config", tmp_path / "vm.json"]
-    assert subprocess.run(from_file, stdin=subprocess.DEVNULL, timeout=5, check=False).returncode == 3
-    again = subprocess.run([*from_file, "--print-config"], capture_output=True, check=True, timeout=5).stdout
+    assert subprocess.run(from_file, stdin=subprocess.DEVNULL, timeout=60, check=False).returncode == 3
+    again = subprocess.run([*from_file, "--print-config"], capture_output=True, check=True, timeout=60).stdout
     assert again == printed
 
 
 def test_events_go_to_an_inherited_descriptor(husk, payloads):
     ours, theirs = os.pipe()
     done = subprocess.run([husk, "run", "--kernel", payloads / "poweroff.elf", "--memory", "size=64M",
-                           "--event-monitor", f"fd={theirs}"], pass_fds=[theirs], timeout=5, check=False)
+                           "--event-monitor", f"fd={theirs}"], pass_fds=[theirs], timeout=60, check=False)
     os.close(theirs)
     with open(ours, encoding="utf-8") as pipe:
         events = [json.loads(line)["event"] for line in pipe]
@@ -190,7 +227,7 @@ def test_events_go_to_an_inherited_descriptor(husk, payloads):
 
 def test_the_log_is_json_lines_where_that_was_asked_for(start, tmp_path):
     machine = start("triplefault", "-vv", "--log-file", str(tmp_path / "log"), "--log-format", "json")
-    assert machine.process.wait(5) == 4
+    assert machine.process.wait(60) == 4
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert any(line["level"] == "error" and "triple fault" in line["message"] for line in lines)
     assert machine.process.stderr.read() == b""
@@ -212,7 +249,7 @@ def test_a_guest_without_pvpanic_finds_none(start, tmp_path):
 
 def test_a_pipe_as_terminal_carries_both_directions(start):
     machine = start("serial", "--serial", "tty", stdin=subprocess.PIPE)
-    assert machine.process.communicate(b"Z", timeout=5)[0] == b"hello\nnZ"
+    assert machine.process.communicate(b"Z", timeout=60)[0] == b"hello\nnZ"
     assert machine.process.returncode == 0
 
 
@@ -247,7 +284,7 @@ def test_the_terminal_is_raw_while_husk_runs_and_as_before_after(start, by_signa
         assert machine.end_by(signal.SIGTERM) == 143
     else:
         os.write(master, b"\x03")  # the guest's, not a signal
-        assert machine.process.wait(5) == 0
+        assert machine.process.wait(60) == 0
         assert read_until(master, b"\x03") == b"\x03"
     assert termios.tcgetattr(slave) == before
 
@@ -258,12 +295,12 @@ def test_a_pseudo_terminal_carries_both_directions(start):
     fd = os.open(said.split()[-1], os.O_RDWR | os.O_NOCTTY)
     assert read_until(fd, b"n") == b"hello\nn"
     os.write(fd, b"Q")
-    assert machine.process.wait(5) == 0
+    assert machine.process.wait(60) == 0
 
 
 def connect(path):
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(5)
+    client.settimeout(60)
     client.connect(str(path))
     return client
 
@@ -274,9 +311,18 @@ def test_a_socket_carries_both_directions_and_is_removed(start, tmp_path):
     with connect(path) as client:
         assert client.recv(7, socket.MSG_WAITALL) == b"hello\nn"
         client.sendall(b"Q")
-        assert machine.process.wait(5) == 0
+        assert machine.process.wait(60) == 0
         assert client.recv(100) == b"Q"
     assert not path.exists()
+
+
+def test_a_client_that_sends_no_more_goes_on_reading_and_makes_room_when_it_leaves(start, tmp_path):
+    path = tmp_path / "serial.sock"
+    start("chatter", "--serial", f"socket={path}").booted()
+    for _ in range(2):
+        with connect(path) as client:
+            client.shutdown(socket.SHUT_WR)
+            assert client.makefile("rb").read(5000) == b"x" * 5000
 
 
 def test_a_client_that_leaves_with_its_input_unread_makes_room_for_the_next(start, tmp_path):
@@ -292,7 +338,7 @@ def test_a_fifo_that_nobody_reads_does_not_hold_husk(start, tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)
     machine = start("poweroff", "--serial", f"file={path}")
-    assert machine.process.wait(5) == 1
+    assert machine.process.wait(60) == 1
     assert str(path).encode() in machine.process.stderr.read()
 
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
