@@ -19,7 +19,6 @@ import testhost
 HUSK = common.ROOT / "build" / "husk"
 CMDLINE = "console=ttyS0 quiet panic=-1 husk.poweroff"
 Q35 = "QEMU 10 q35"
-SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 
 def main():
@@ -41,7 +40,7 @@ def main():
         def seconds(program):
             shmem, command = program
             if host.emulated:
-                host.run(f"echo {shmem} > {SHMEM_ENABLED}")
+                host.run(f"echo {shmem} > {testhost.SHMEM_ENABLED}")
             began = time.monotonic()
             guest = host.start("exec " + shlex.join(command))
             guest.expect(r"husk-guest: off", timeout=300)

@@ -26,6 +26,7 @@ import time
 import images
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 PAYLOAD = "tests/payloads/stockcpu.elf"
 _HEAD = struct.Struct("<IBI")
 _STREAMS = {ord("O"): "output", ord("R"): "errors", ord("V"): "events"}
@@ -288,6 +289,9 @@ class EmulatedHost(Host):
         if not up:
             self.close()
             raise HostError(f"the emulated host did not come up\n{self.console()}")
+        # Huge pages as guests fault, so that husk does not collapse pages under a running guest: QEMU then walks a guest's
+        # page tables wrongly now and then, and the guest takes a triple fault (docs/testing.md).
+        self.run(f"echo advise > {SHMEM_ENABLED}")
 
     def console(self):
         """The end of what QEMU, the emulated host's kernel and its first process printed."""
