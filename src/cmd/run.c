@@ -1,6 +1,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/dry_run.h"
 #include "config/options.h"
 #include "vmm/vmm.h"
 
@@ -55,7 +56,7 @@ int cmd_run(int argc, char **argv)
     }
     if (request.print_config)
         return print_config(&config);
-    ret = start(&config, &err);
+    ret = request.dry_run ? dry_run(&config, request.json, &err) : start(&config, &err);
     if (ret < 0) {
         cmd_print_error(&err);
         return VMM_EXIT_ERROR;

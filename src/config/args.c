@@ -379,6 +379,8 @@ static int parse(struct vm_config *config, int argc, char **argv, struct config_
             ret = apply(config, request, &list.items[i], err);
     if (ret == 0 && (request->help || request->version))
         return 0;
+    if (ret == 0 && request->json && !request->dry_run)
+        return error_set(err, -EINVAL, "--json: needs --dry-run, whose output it is about");
     if (ret == 0 && request->config_file)
         ret = read_config_file(config, request->config_file, err);
 

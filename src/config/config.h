@@ -14,8 +14,12 @@ struct string_list {
     size_t n;
 };
 
+/* An on or off that may be left open. */
+enum switch_state { SWITCH_UNSET, SWITCH_OFF, SWITCH_ON };
+
 struct payload_config {
     char *firmware;  /* path, NULL if not given */
+    char *igvm;      /* path, NULL if not given */
     char *kernel;    /* path, NULL if not given */
     char *initramfs; /* path */
     char *cmdline;
@@ -69,6 +73,7 @@ struct console_config {
 };
 
 struct platform_config {
+    enum switch_state sev_snp; /* off: what an IGVM file has for SEV-SNP, in an ordinary guest */
     char *system_manufacturer; /* SMBIOS strings; NULL if not given */
     char *system_product_name;
     char *system_version;

@@ -13,7 +13,7 @@ struct option_words option_key_usage(const struct option_key *key)
 {
     struct option_words words = {""};
     char value[64] = "";
-    if (key->type == OPTION_BOOL) {
+    if (key->type == OPTION_BOOL || key->type == OPTION_SWITCH) {
         strcpy(value, "on|off");
     } else if (key->type == OPTION_ENUM) {
         for (const struct option_name *name = key->names; name->text; name++) {

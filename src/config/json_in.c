@@ -211,6 +211,11 @@ static int read_key(void *base, const struct option_key *key, json_t *value, str
             return wrong_type(value, "a boolean", err);
         number = json_is_true(value);
         break;
+    case OPTION_SWITCH:
+        if (!json_is_boolean(value))
+            return wrong_type(value, "a boolean", err);
+        number = json_is_true(value) ? SWITCH_ON : SWITCH_OFF;
+        break;
     case OPTION_ENUM:
         ret = read_enum(value, key, &number, err);
         break;

@@ -64,6 +64,10 @@ static json_t *key_json(const void *base, const struct option_key *key)
     case OPTION_FLAG:
     case OPTION_BOOL:
         return json_boolean(option_get_number(base, key));
+    case OPTION_SWITCH: {
+        uint64_t state = option_get_number(base, key);
+        return state == SWITCH_UNSET ? NULL : json_boolean(state == SWITCH_ON);
+    }
     case OPTION_ENUM:
         return json_string(key->names[option_get_number(base, key)].json);
     case OPTION_STRING: {

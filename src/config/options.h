@@ -25,6 +25,8 @@ struct config_request {
     bool help;
     bool version;
     bool print_config;
+    bool dry_run;
+    bool json;         /* with dry_run */
     char *config_file; /* --config, NULL if not given; owned */
 };
 

@@ -221,6 +221,10 @@ int option_parse_value(void *base, const struct option_key *key, struct option_t
     case OPTION_BOOL:
         ret = parse_bool(word, &value, err);
         break;
+    case OPTION_SWITCH:
+        ret = parse_bool(word, &value, err);
+        value = value ? SWITCH_ON : SWITCH_OFF;
+        break;
     case OPTION_SIZE:
         ret = parse_size(word, &value, err);
         break;

@@ -32,6 +32,10 @@ static const struct option_key firmware_keys[] = {
     {.json = "firmware", .type = OPTION_STRING, .offset = AT(payload.firmware), PATH_BYTES},
 };
 
+static const struct option_key igvm_keys[] = {
+    {.json = "igvm", .type = OPTION_STRING, .offset = AT(payload.igvm), PATH_BYTES},
+};
+
 static const struct option_key kernel_keys[] = {
     {.json = "kernel", .type = OPTION_STRING, .offset = AT(payload.kernel), PATH_BYTES},
 };
@@ -141,6 +145,11 @@ static const struct option_key memory_keys[] = {
 };
 
 static const struct option_key platform_keys[] = {
+    {.name = "sev_snp",
+     .type = OPTION_SWITCH,
+     .offset = AT(platform.sev_snp),
+     .help = "isolate the guest with AMD SEV-SNP; off starts what an IGVM file has for SEV-SNP as "
+             "an ordinary guest"},
     {.name = "system_manufacturer",
      .offset = AT(platform.system_manufacturer),
      SMBIOS_STRING,
@@ -445,6 +454,14 @@ static const struct option_key print_config_keys[] = {
     {.type = OPTION_FLAG, .offset = REQUEST_AT(print_config), .max = 1},
 };
 
+static const struct option_key dry_run_keys[] = {
+    {.type = OPTION_FLAG, .offset = REQUEST_AT(dry_run), .max = 1},
+};
+
+static const struct option_key json_keys[] = {
+    {.type = OPTION_FLAG, .offset = REQUEST_AT(json), .max = 1},
+};
+
 static const struct option_key help_keys[] = {
     {.type = OPTION_FLAG, .offset = REQUEST_AT(help), .max = 1},
 };
@@ -461,6 +478,13 @@ const struct option option_table[] = {
      .value = "<file>",
      .help = "firmware to start in: an image that ends at 4 GiB, as OVMF; it is handed the kernel, "
              "if one is given"},
+    {.name = "igvm",
+     .topic = OPTION_TOPIC_BOOT,
+     .json = "payload",
+     KEYS(igvm_keys),
+     .value = "<file>",
+     .help = "IGVM file to start from, instead of firmware: it says what is loaded where and how "
+             "the first processor starts"},
     {.name = "kernel",
      .topic = OPTION_TOPIC_BOOT,
      .json = "payload",
@@ -494,7 +518,7 @@ const struct option option_table[] = {
      .topic = OPTION_TOPIC_MACHINE,
      .json = "platform",
      KEYS(platform_keys),
-     .help = "what the guest finds in its SMBIOS tables"},
+     .help = "what isolates the guest, and what it finds in its SMBIOS tables"},
     {.name = "disk",
      .topic = OPTION_TOPIC_MACHINE,
      .json = "disks",
@@ -570,6 +594,17 @@ const struct option option_table[] = {
      .request = true,
      KEYS(print_config_keys),
      .help = "check the configuration, write it as JSON on standard output, and end"},
+    {.name = "dry-run",
+     .topic = OPTION_TOPIC_CONFIG,
+     .request = true,
+     KEYS(dry_run_keys),
+     .help = "write the launch plan on standard output, which is all that the guest would start "
+             "with, and end; needs no KVM"},
+    {.name = "json",
+     .topic = OPTION_TOPIC_CONFIG,
+     .request = true,
+     KEYS(json_keys),
+     .help = "with --dry-run: the plan as JSON"},
     {.name = "help",
      .letter = 'h',
      .topic = OPTION_TOPIC_CONFIG,
@@ -598,7 +633,6 @@ const char *const options_not_built[] = {
     "gdb",
     "generic-vhost-user",
     "host-data",
-    "igvm",
     "ivshmem",
     "landlock",
     "landlock-rules",

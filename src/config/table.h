@@ -13,6 +13,7 @@ enum option_type {
     OPTION_FLAG,      /* bool; the option alone, without a value */
     OPTION_COUNT,     /* uint32_t; how often the option is given, without a value */
     OPTION_BOOL,      /* bool; on, off, true, false */
+    OPTION_SWITCH,    /* enum switch_state; as OPTION_BOOL, unset if not given */
     OPTION_U32,       /* uint32_t, decimal */
     OPTION_NUMBER,    /* uint64_t, decimal */
     OPTION_PORT,      /* uint16_t, hexadecimal with 0x */

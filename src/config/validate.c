@@ -172,14 +172,29 @@ static int check_uuid(const char *uuid, struct error *err)
 
 static int check_payload(const struct payload_config *payload, struct error *err)
 {
-    if (!payload->kernel && !payload->firmware)
+    if (!payload->kernel && !payload->firmware && !payload->igvm)
+        return error_set(
+            err, -EINVAL,
+            "nothing to boot: --kernel <file>, --firmware <file> or --igvm <file> is needed");
+    if (payload->firmware && payload->igvm)
         return error_set(err, -EINVAL,
-                         "nothing to boot: --kernel <file> or --firmware <file> is needed");
-    if (!payload->kernel && (payload->initramfs || payload->cmdline))
+                         "--firmware and --igvm exclude each other: an IGVM file brings firmware");
+    /* An IGVM file may want the command line for itself. */
+    if (!payload->kernel && (payload->initramfs || (payload->cmdline && !payload->igvm)))
         return error_set(
             err, -EINVAL,
             "--initramfs and --cmdline are for a kernel: --kernel <file> is needed with them");
     return 0;
+}
+
+static int check_isolation(const struct vm_config *config, struct error *err)
+{
+    const struct payload_config *payload = &config->payload;
+    if (config->platform.sev_snp != SWITCH_ON || payload->firmware || payload->igvm)
+        return 0;
+    return error_set(err, -EINVAL,
+                     "--platform: sev_snp=on needs --igvm <file> or --firmware <file>: a kernel "
+                     "cannot start in a guest that is not yet isolated");
 }
 
 static int check(struct vm_config *config, struct error *err)
@@ -201,7 +216,8 @@ static int check(struct vm_config *config, struct error *err)
         return ret;
     if (config->event_monitor.path && config->event_monitor.fd >= 0)
         return error_set(err, -EINVAL, "--event-monitor: path and fd exclude each other");
-    return check_payload(&config->payload, err);
+    ret = check_payload(&config->payload, err);
+    return ret < 0 ? ret : check_isolation(config, err);
 }
 
 int config_validate(struct vm_config *config, struct error *err)

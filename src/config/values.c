@@ -63,6 +63,7 @@ static void store_number(void *base, const struct option_key *key, uint64_t valu
         break;
     case OPTION_FD:
     case OPTION_ENUM:
+    case OPTION_SWITCH:
         *(int *)at = (int)value;
         break;
     case OPTION_MODE:
@@ -95,6 +96,7 @@ uint64_t option_get_number(const void *base, const struct option_key *key)
         return *(const uint16_t *)at;
     case OPTION_FD:
     case OPTION_ENUM:
+    case OPTION_SWITCH:
         return (uint64_t) * (const int *)at;
     case OPTION_MODE:
     case OPTION_MODE_PATH:
@@ -184,7 +186,8 @@ void option_reset(void *base, const struct option *option)
 int option_check_number(const struct option_key *key, uint64_t value, struct error *err)
 {
     uint64_t max = key->max;
-    if (key->type == OPTION_BOOL || key->type == OPTION_ENUM || option_is_mode(key))
+    if (key->type == OPTION_BOOL || key->type == OPTION_SWITCH || key->type == OPTION_ENUM ||
+        option_is_mode(key))
         return 0;
     if (value >= key->min && value <= max)
         return 0;

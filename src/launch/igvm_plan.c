@@ -1,4 +1,5 @@
 /* The plan of an IGVM file: one pass over the headers of one platform. */
+#include "launch/igvm_honour.h"
 #include "launch/igvm_source.h"
 #include "launch/producers.h"
 
@@ -71,15 +72,32 @@ static const struct {
     {IGVM_PLATFORM_TYPE_NATIVE, PLAN_NATIVE},
 };
 
+static int header_error(const struct igvm_header *h, struct error *err)
+{
+    return error_context(err, "header %" PRIu32 " (%s)", h->number, igvm_type_name(h->type));
+}
+
+/** check_platform() - whether the platform is one that a guest can be given; its header is no directive. */
+static int check_platform(const struct reader *r, struct error *err)
+{
+    struct igvm_header h;
+    for (uint32_t i = 1; r->options->to_run && igvm_file_header(r->source->file, i, &h); i++)
+        if (h.type == IGVM_VHT_SUPPORTED_PLATFORM && igvm_header_mask(&h) & r->mask &&
+            igvm_honour(&h, r->plan->platform, r->options, err) < 0)
+            return header_error(&h, err);
+    return 0;
+}
+
 static int choose_platform(struct reader *r, struct error *err)
 {
     for (size_t i = 0; i < ARRAY_SIZE(platforms); i++) {
-        if (!r->options->any_platform && r->options->platform != platforms[i].platform)
+        if (!r->options->any_platform && r->options->platform != platforms[i].platform &&
+            !(r->options->or_native && platforms[i].platform == PLAN_NATIVE))
             continue;
         r->mask = igvm_file_platform_mask(r->source->file, platforms[i].type);
         if (r->mask) {
             r->plan->platform = platforms[i].platform;
-            return 0;
+            return check_platform(r, err);
         }
     }
     char has[128] = "";
@@ -87,17 +105,17 @@ static int choose_platform(struct reader *r, struct error *err)
         if (igvm_file_platform_mask(r->source->file, (IgvmPlatformType)type))
             snprintf(has + strlen(has), sizeof(has) - strlen(has), "%s%s", has[0] ? ", " : "",
                      igvm_platform_name((IgvmPlatformType)type));
-    return error_set(err, -EINVAL, "the file is for %s, not for %s", has,
-                     r->options->any_platform               ? "SEV_SNP, SEV_ES, SEV or NATIVE"
-                     : r->options->platform == PLAN_SEV_SNP ? "SEV_SNP"
-                     : r->options->platform == PLAN_SEV_ES  ? "SEV_ES"
-                     : r->options->platform == PLAN_SEV     ? "SEV"
-                                                            : "NATIVE");
-}
-
-static int header_error(const struct igvm_header *h, struct error *err)
-{
-    return error_context(err, "header %" PRIu32 " (%s)", h->number, igvm_type_name(h->type));
+    error_set(err, -EINVAL, "the file is for %s, not for %s", has,
+              r->options->any_platform               ? "SEV_SNP, SEV_ES, SEV or NATIVE"
+              : r->options->platform == PLAN_SEV_SNP ? "SEV_SNP"
+              : r->options->platform == PLAN_SEV_ES  ? "SEV_ES"
+              : r->options->platform == PLAN_SEV     ? "SEV"
+                                                     : "NATIVE");
+    if (r->options->to_run && r->options->platform == PLAN_NATIVE &&
+        igvm_file_platform_mask(r->source->file, IGVM_PLATFORM_TYPE_SEV_SNP))
+        error_hint(err,
+                   "--platform sev_snp=off starts what it has for SEV-SNP as an ordinary guest");
+    return -EINVAL;
 }
 
 /** account() - @bytes more of guest memory, @from_file or empty. */
@@ -373,6 +391,8 @@ static int add_id_block(struct reader *r, const struct igvm_header *h, struct er
 static int add_header(struct reader *r, const struct igvm_header *h, struct error *err)
 {
     const uint8_t *p = h->payload;
+    if (r->options->to_run && igvm_honour(h, r->plan->platform, r->options, err) < 0)
+        return header_error(h, err);
     switch (h->type) {
     case IGVM_VHT_GUEST_POLICY: {
         struct error bad = ERROR_INIT;

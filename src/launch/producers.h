@@ -16,6 +16,7 @@ struct launch_options {
     enum launch_vmm vmm;
     enum plan_platform platform; /* with any_platform: the strongest the input has */
     bool any_platform;
+    bool or_native; /* an IGVM file's native platform, if it lacks @platform */
     uint32_t vcpus;
     bool
         has_signature; /* cpu_signature is to be in RDX of processors without a state of their own */
@@ -23,6 +24,7 @@ struct launch_options {
     uint64_t vmsa_features; /* for firmware; 0: SNP_ACTIVE alone, or none for the other platforms */
     const uint8_t
         *hashes;          /* KERNEL_HASHES_BYTES to be placed where the firmware says; NULL: none */
+    bool to_run;          /* refuse what a guest started here would not get, instead of a warning */
     launch_warn_fn *warn; /* may be NULL */
     void *opaque;
 };
@@ -33,7 +35,7 @@ struct launch_options {
  * have no context keep the reset state.
  *
  * Return: 0, -EINVAL for a file that is not valid or lacks the platform, -ENOTSUP for what no loader here can do,
- * -errno.
+ * -errno. Of a header at fault @err has number and type.
  */
 int plan_from_igvm(struct plan *plan, const char *path, const struct launch_options *options,
                    struct error *err);

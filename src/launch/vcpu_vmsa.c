@@ -86,6 +86,8 @@ void vcpu_from_vmsa(struct plan_vcpu *vcpu, uint32_t index, const struct vmsa *v
 #define COPY(name) vcpu->name = le64toh(vmsa->name);
     REGISTERS(COPY)
 #undef COPY
+    /* KVM sets it in every guest's VMSA, and lets no guest have it that cannot run guests of its own. */
+    vcpu->efer &= ~EFER_SVME;
 }
 
 void vcpu_from_native(struct plan_vcpu *vcpu, uint32_t index, const IgvmNativeVpContextX64 *c)

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "launch/producers.h"
+#include "vmm/machine_igvm.h"
 #include "vmm/machine_layout.h"
 #include "vmm/windows.h"
 #include "x86/boot.h"
@@ -46,7 +47,7 @@ static unsigned physical_address_bits(void)
 
 bool machine_is_q35(const struct vm_config *config)
 {
-    return config->payload.firmware;
+    return config->payload.firmware || config->payload.igvm;
 }
 
 uint64_t machine_low_ram(const struct vm_config *config)
@@ -67,7 +68,8 @@ int machine_windows(struct memory_windows *windows, const struct plan *plan,
     struct windows_in in = {.plan = plan,
                             .low_ram = low,
                             .high_ram = config->memory.size - low,
-                            .limit = BIT64(physical_address_bits())};
+                            .limit = BIT64(physical_address_bits()),
+                            .igvm = config->payload.igvm};
     return windows_find(windows, &in, err);
 }
 
@@ -100,6 +102,8 @@ struct acpi_in machine_acpi(const struct vm_config *config, const struct memory_
         .fw_cfg = machine_is_q35(config),
         .q35 = machine_is_q35(config),
         .low_ram_end = machine_pci_window32(config, windows).base,
+        .ram = {{0, machine_low_ram(config)},
+                {LAYOUT_HIGH_RAM_BASE, config->memory.size - machine_low_ram(config)}},
     };
 }
 
@@ -159,7 +163,7 @@ static int plan_firmware(struct plan *plan, const struct vm_config *config, stru
     const struct payload_config *payload = &config->payload;
     struct launch_options options = {
         .vmm = LAUNCH_HUSK,
-        .platform = PLAN_NATIVE,
+        .platform = config->platform.sev_snp == SWITCH_ON ? PLAN_SEV_SNP : PLAN_NATIVE,
         .vcpus = config->cpus.boot,
         .warn = warn,
     };
@@ -182,6 +186,8 @@ int machine_plan(struct plan *plan, const struct vm_config *config, struct error
                          "--memory size=%s does not fit this processor's %u-bit addresses",
                          units_format_size(config->memory.size, size), bits);
     }
+    if (config->payload.igvm)
+        return machine_plan_igvm(plan, config, err);
     return config->payload.firmware ? plan_firmware(plan, config, err)
                                     : plan_kernel(plan, config, err);
 }

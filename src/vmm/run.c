@@ -185,6 +185,15 @@ static int run_lives(struct vmm *vmm, struct error *err)
     }
 }
 
+/** check_isolation() - goes when husk launches SEV-SNP guests. */
+static int check_isolation(const struct vm_config *config, struct error *err)
+{
+    if (config->platform.sev_snp != SWITCH_ON)
+        return 0;
+    error_set(err, -ENOTSUP, "--platform: sev_snp=on is not built yet, but for --dry-run");
+    return error_hint(err, "sev_snp=off starts the same as an ordinary guest");
+}
+
 static int set_up(struct vmm *vmm, struct error *err)
 {
     const struct vm_config *config = vmm->config;
@@ -202,7 +211,9 @@ static int set_up(struct vmm *vmm, struct error *err)
     if (!vmm->loop)
         return error_set_errno(err, -errno, "could not make the event loop");
 
-    int ret = machine_plan(&vmm->plan, config, err);
+    int ret = check_isolation(config, err);
+    if (ret == 0)
+        ret = machine_plan(&vmm->plan, config, err);
     if (ret == 0)
         ret = kvm_open(&vmm->kvm, KVM_DEVICE, err);
     if (ret == 0)

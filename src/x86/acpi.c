@@ -159,8 +159,8 @@ static void add_source_override(struct buf *out, uint8_t source, uint32_t gsi)
     buf_append_le16(out, MADT_EDGE_HIGH);
 }
 
-/** add_madt() - no 8259s: the PCAT_COMPAT flag is clear. */
-static void add_madt(struct buf *out, const struct acpi_in *in)
+/* No 8259s: the PCAT_COMPAT flag is clear. */
+void acpi_madt(struct buf *out, const struct acpi_in *in)
 {
     size_t start = acpi_table_begin(out, "APIC", 5, "HUSKAPIC");
     buf_append_le32(out, (uint32_t)LAYOUT_LAPIC);
@@ -214,7 +214,7 @@ static void fill_rsdp(struct buf *out, uint64_t xsdt)
     rsdp[32] = checksum(rsdp, RSDP_BYTES);
 }
 
-static int check_in(const struct acpi_in *in, struct error *err)
+int acpi_check(const struct acpi_in *in, struct error *err)
 {
     if (in->cpus.boot == 0 || in->cpus.max < in->cpus.boot)
         return error_set(err, -EINVAL, "%u vCPUs at start, %u at most: these cannot be described",
@@ -239,7 +239,7 @@ static int check_in(const struct acpi_in *in, struct error *err)
 
 int acpi_build(struct buf *out, uint64_t base, const struct acpi_in *in, struct error *err)
 {
-    int ret = check_in(in, err);
+    int ret = acpi_check(in, err);
     if (ret < 0)
         return ret;
     /* The RSDP comes first, as firmware is asked to find it at @base; the XSDT last, when all addresses are known. */
@@ -253,7 +253,7 @@ int acpi_build(struct buf *out, uint64_t base, const struct acpi_in *in, struct 
     add_fadt(out, in, dsdt);
     buf_align(out, ACPI_TABLE_ALIGN);
     tables[1] = base + out->len;
-    add_madt(out, in);
+    acpi_madt(out, in);
     buf_align(out, ACPI_TABLE_ALIGN);
     tables[2] = base + out->len;
     add_mcfg(out, in);

@@ -27,10 +27,19 @@ struct acpi_in {
     bool q35;                /* the q35 platform; what follows is used there only */
     uint64_t low_ram_end;    /* PCI devices may be above, up to the I/O APIC */
     uint64_t ecam;           /* where firmware has put configuration space; 0 for nowhere */
+    struct {
+        uint64_t base, len;
+    } ram[2]; /* for the SRAT */
 };
 
 /** acpi_build() - RSDP and tables (XSDT, FADT, FACS-less, MADT, MCFG, DSDT) as they lie from guest address @base on. */
 int acpi_build(struct buf *out, uint64_t base, const struct acpi_in *in, struct error *err);
+
+enum acpi_table { ACPI_MADT, ACPI_SRAT, ACPI_SLIT, ACPI_PPTT };
+
+/** acpi_table_build() - one table alone, for a loader that hands its guest single tables. 0, -EINVAL or -ENOMEM. */
+int acpi_table_build(struct buf *out, enum acpi_table table, const struct acpi_in *in,
+                     struct error *err);
 
 struct smbios_in {
     const char *manufacturer, *product_name, *version, *serial_number, *sku_number,

@@ -27,8 +27,11 @@ static const char *const full_words[] = {
     "boot=2,max=4,topology=1:2:1:2,affinity=[0@[0-3,5],3@[2]],core_scheduling=vcpu",
     "--memory",
     "size=1G,shared=on,hugepages=on,hugepage_size=2M,thp=off,prefault=on,reserve=on",
+    "--igvm",
+    "/boot/guest.igvm",
     "--platform",
-    "system_manufacturer=m,system_product_name=p,system_version=v,system_serial_number=s,"
+    "sev_snp=off,system_manufacturer=m,system_product_name=p,system_version=v,system_serial_number="
+    "s,"
     "system_uuid=123e4567-e89b-12d3-a456-426614174000,system_sku_number=k,system_family=f,"
     "chassis_asset_tag=c,oem_strings=[o1,\"o,2\"]",
     "--disk",
@@ -113,6 +116,8 @@ static void every_field_survives_the_round_trip(void **state)
     assert_int_equal(second.serial.mode, CONSOLE_SOCKET);
     assert_string_equal(second.serial.path, "/run/s");
     assert_int_equal(second.debug_console.iobase, 0x402);
+    assert_string_equal(second.payload.igvm, "/boot/guest.igvm");
+    assert_int_equal(second.platform.sev_snp, SWITCH_OFF);
     assert_string_equal(second.platform.oem_strings.items[1], "o,2");
     assert_int_equal(second.event_monitor.fd, 3);
     assert_int_equal(second.logging.verbosity, 2);

@@ -283,7 +283,7 @@ static void rules_between_options_are_kept(void **state)
     assert_refused(VALIDATE("--event-monitor", "path=a,fd=1"),
                    "--event-monitor: path and fd exclude each other");
     assert_refused(parse(true, (const char *const[]){"--pvpanic", NULL}),
-                   "nothing to boot: --kernel <file> or --firmware <file> is needed");
+                   "nothing to boot: --kernel <file>, --firmware <file> or --igvm <file> is needed");
     assert_refused(
         parse(true, (const char *const[]){"--firmware", "f", "--initramfs", "i", NULL}),
         "--initramfs and --cmdline are for a kernel: --kernel <file> is needed with them");
