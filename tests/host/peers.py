@@ -1,6 +1,6 @@
 """Programs of others that husk's devices must get along with, each a cache entry, started with its own libraries.
 
-Debian's: QEMU's tools and libblkio of trixie, e2fsprogs of bookworm. tool(NAME) is a command for this machine;
+Debian's: QEMU's tools and libblkio of trixie, e2fsprogs and mtools of bookworm. tool(NAME) is a command for this machine;
 add_to(archive, NAMES) puts tools on the emulated host, where NAME is then a command in /usr/local/bin.
 """
 
@@ -15,8 +15,9 @@ import debian
 QEMU_TOOLS = ("trixie", ["qemu-utils"])
 LIBBLKIO = ("trixie", ["libblkio1"])
 E2FSPROGS = ("bookworm", ["e2fsprogs"])
+MTOOLS = ("bookworm", ["mtools"])
 PATHS = {"qemu-storage-daemon": "usr/bin/qemu-storage-daemon", "qemu-img": "usr/bin/qemu-img",
-         "mkfs.ext4": "sbin/mkfs.ext4", "e2fsck": "sbin/e2fsck"}
+         "mkfs.ext4": "sbin/mkfs.ext4", "e2fsck": "sbin/e2fsck", "mtools": "usr/bin/mtools"}
 _LOADERS = ("usr/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2")
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
 
@@ -32,6 +33,8 @@ def _root(name, what, suite, packages, fetch=debian.with_dependencies):
 def _root_of(name):
     if name.startswith("qemu"):
         return _root("qemu-utils", "QEMU's disk tools (14 MB)", *QEMU_TOOLS)
+    if name == "mtools":
+        return _root("mtools", "mtools (2 MB)", *MTOOLS)
     return _root("e2fsprogs", "ext4's tools (6 MB)", *E2FSPROGS)
 
 

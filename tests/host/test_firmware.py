@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+import subprocess
 
 import pytest
 
 import images
+import peers
 import testhost
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -49,6 +51,39 @@ def test_firmware_boots_the_kernel_it_is_handed(firmware, debian, name, cpus, me
     kib = int(machine.expect(r"husk-guest: memory (\d+) kB\r*\n")[1])
     machine.expect(rf"husk-guest: cpus {cpus}\r*\n")
     assert mib * 0.85 - 64 < kib / 1024 <= mib
+    machine.expect(r"husk-guest: off")
+    machine.ends_with(0)
+
+
+@pytest.fixture
+def efi_disk(host, tmp_path):
+    """A disk with a FAT file system that the firmware's shell boots Debian's kernel from, told to do this; its path."""
+
+    def make(words):
+        # Lines as that shell takes them; it runs this file by itself.
+        script = f"fs0:\r\nvmlinuz.efi initrd=\\initrd console=ttyS0 quiet panic=-1 {words}\r\n"
+        (tmp_path / "startup.nsh").write_bytes(script.encode())
+        (tmp_path / "initrd").write_bytes(images.guest_initramfs().read_bytes())
+        (tmp_path / "vmlinuz.efi").write_bytes(images.guest_kernel().read_bytes())
+        image = tmp_path / "efi.raw"
+        with open(image, "wb") as file:
+            file.truncate(40 << 20)
+        for tool in (["mformat", "-i", image, "-T", (40 << 20) // 512, "-h", 64, "-s", 32, "::"],
+                     ["mcopy", "-i", image, *(tmp_path / name for name in ("startup.nsh", "initrd", "vmlinuz.efi")), "::"]):
+            subprocess.run([*peers.tool("mtools"), "-c", *map(str, tool)], check=True)
+        path = f"{host.folder}/efi.raw"
+        host.put(image, path)
+        return path
+
+    return make
+
+
+def test_firmware_boots_from_a_disk_that_linux_goes_on_with(firmware, start, efi_disk):
+    # The firmware's driver polls, at addresses that the firmware chose; then Linux resets the device and takes it over.
+    machine = start("--firmware", firmware("bookworm"), "--memory", "size=512M", "--serial", "tty", "--disk",
+                    f"path={efi_disk('husk.poweroff')},serial=from-efi", pty=True)
+    machine.expect(r"Linux .*x86_64", BOOT)
+    machine.expect(rf"husk-guest: vda {40 << 20} bytes, 1 queues, serial from-efi, ro 0")
     machine.expect(r"husk-guest: off")
     machine.ends_with(0)
 
