@@ -91,7 +91,7 @@ int igvm_rebuild(const char *json, const char *data, uint8_t **out, size_t *size
         r = add_data(&file, data, err);
     if (r < 0)
         return r;
-    if (buf_failed(&file) || file.len > UINT32_MAX)
+    if (buf_failed(&file) || !file.data || file.len > UINT32_MAX)
         return error_set(err, -EFBIG, "the file would be too large");
     store_le32(file.data + 8, (uint32_t)start);
     store_le32(file.data + 12, (uint32_t)(end - start));

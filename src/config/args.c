@@ -309,6 +309,12 @@ static int apply_keys(void *base, const struct option *option, struct option_tex
     return ret < 0 ? ret : need_key(option, given, err);
 }
 
+static struct option_text text_of(const struct given *given)
+{
+    const char *value = given->value ? given->value : "";
+    return (struct option_text){value, strlen(value)};
+}
+
 static int apply(struct vm_config *config, struct config_request *request,
                  const struct given *given, struct error *err)
 {
@@ -318,11 +324,11 @@ static int apply(struct vm_config *config, struct config_request *request,
     int ret;
     if (option->list) {
         void *item = option_add_item(base, option, err);
-        struct option_text text = {given->value, strlen(given->value)};
+        struct option_text text = text_of(given);
         ret = item ? apply_keys(item, option, text, err) : err->code;
     } else if (key->name) {
         option_reset(base, option);
-        struct option_text text = {given->value, strlen(given->value)};
+        struct option_text text = text_of(given);
         ret = apply_keys(base, option, text, err);
     } else if (key->type == OPTION_COUNT) {
         ret = option_set_number(base, key, option_get_number(base, key) + 1, err);
@@ -330,7 +336,7 @@ static int apply(struct vm_config *config, struct config_request *request,
         ret = option_set_number(base, key, true, err);
     } else {
         option_reset(base, option);
-        struct option_text text = {given->value, strlen(given->value)};
+        struct option_text text = text_of(given);
         ret = option_parse_value(base, key, text, err);
     }
     if (ret < 0 && option->name)

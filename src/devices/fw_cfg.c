@@ -179,6 +179,8 @@ static int write_directory(struct fw_cfg *fw_cfg, struct error *err)
     uint8_t *bytes = directory ? realloc(directory->bytes, len) : NULL;
     if (!bytes)
         return error_set(err, -ENOMEM, "out of memory for the fw_cfg directory");
+    directory->bytes = bytes;
+    directory->len = len;
     memset(bytes, 0, len);
     uint32_t count = htobe32((uint32_t)fw_cfg->n_named);
     memcpy(bytes, &count, sizeof(count));
@@ -192,8 +194,6 @@ static int write_directory(struct fw_cfg *fw_cfg, struct error *err)
         memcpy(entry + 4, &key, sizeof(key));
         memcpy(entry + 8, item->name, strlen(item->name));
     }
-    directory->bytes = bytes;
-    directory->len = len;
     return 0;
 }
 

@@ -71,6 +71,7 @@ struct pci_host {
     pthread_mutex_t lock; /* configuration space and BAR placement */
     uint32_t address;     /* as last written to 0xcf8 */
     struct window window32, window64;
+    struct pci_device *bridge; /* one of the devices */
     struct pci_device *devices[PCI_DEVICES_MAX];
 };
 
@@ -160,7 +161,7 @@ uint8_t *pci_device_writable(struct pci_device *device)
 
 struct pci_device *pci_host_bridge(struct pci_host *host)
 {
-    return host->devices[0];
+    return host->bridge;
 }
 
 uint8_t *pci_device_config(struct pci_device *device)
@@ -447,8 +448,8 @@ void pci_host_set_ecam(struct pci_host *host, uint64_t base)
 
 static int set_up(struct pci_host *host, const struct pci_host_params *params, struct error *err)
 {
-    struct pci_device *device = pci_device_add(host, params->bridge, err);
-    if (!device)
+    host->bridge = pci_device_add(host, params->bridge, err);
+    if (!host->bridge)
         return -ENOMEM;
     return bus_add(params->ports, LAYOUT_PORT_PCI, PORTS, params->bridge->name, &ports_ops, host,
                    err);

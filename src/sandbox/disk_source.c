@@ -187,7 +187,7 @@ int disk_source_check(const struct disk_config *disk, struct disk_identity *iden
 int disk_source_open(const struct disk_config *disk, const struct disk_identity *identity,
                      struct error *err)
 {
-    struct disk_identity now;
+    struct disk_identity now = {0};
     _cleanup_close_ int fd = open_disk(disk, &now, err);
     if (fd < 0)
         return fd;

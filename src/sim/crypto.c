@@ -39,7 +39,7 @@
     F(OSSL_PARAM_construct_utf8_string)  \
     F(i2d_ECDSA_SIG)
 
-#define MEMBER(f) __typeof__(&(f)) f;
+#define MEMBER(f) __typeof__ (&(f))(f);
 static struct {
     bool loaded;
     FUNCTIONS(MEMBER)

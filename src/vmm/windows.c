@@ -44,7 +44,7 @@ static int name_header(const struct need *need, uint64_t gpa, struct error *err)
         need->run ? plan_run_directive(need->run, gpa - need->run->gpa) : need->range->directive;
     uint32_t type = need->run ? need->run->directive_type : need->range->directive_type;
     return header ? error_context(err, "header %" PRIu32 " (%s)", header, igvm_type_name(type))
-                  : error_context(err, "%s", need->run->origin);
+                  : error_context(err, "%s", need->run ? need->run->origin : igvm_type_name(type));
 }
 
 static int check(const struct needs *needs, const struct need *need, struct error *err)
