@@ -66,8 +66,8 @@ static int open_blk(void *state, struct vu_backend *backend, struct error *err)
         return r == -EINVAL ? -EIO : r;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    blk_limit_init(&device->limit, &blk->options.limits,
-                   (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    rate_limit_init(&device->limit, &blk->options.limits,
+                    (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
     device->n_queues = blk->options.n_queues;
     device->queue_size = blk->options.queue_size;
     device->poll_us = blk->options.poll_us;

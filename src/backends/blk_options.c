@@ -136,7 +136,7 @@ static const char *option_name(int val)
 
 int blk_options_set(struct blk_options *o, int val, const char *value, struct error *err)
 {
-    struct blk_bucket_params *bw = &o->limits.bandwidth, *ops = &o->limits.ops;
+    struct rate_bucket_params *bw = &o->limits.bandwidth, *ops = &o->limits.ops;
     const struct {
         int val;
         unsigned min;

@@ -3,8 +3,8 @@
 #define HUSK_BACKENDS_BLK_OPTIONS_H
 
 #include "backends/blk_disk.h"
-#include "backends/blk_limit.h"
 #include "backends/blk_lock.h"
+#include "backends/rate_limit.h"
 #include "base/error.h"
 
 #include <getopt.h>
@@ -22,7 +22,7 @@ struct blk_options {
     enum blk_lock_kind lock;
     unsigned lock_wait_ms;
     unsigned poll_us; /* how long a queue may watch its ring before it sleeps */
-    struct blk_limit_params limits;
+    struct rate_limit_params limits;
 };
 
 /* For getopt_long; ended by a zero entry. */

@@ -245,7 +245,7 @@ static bool within_limit(struct blk_queue *q)
     if (!q->device->limit.on)
         return true;
     bool moves = request->type == BLK_T_IN || request->type == BLK_T_OUT;
-    uint64_t wait = blk_limit_take(&q->device->limit, moves ? request->len : 0, now_ns());
+    uint64_t wait = rate_limit_take(&q->device->limit, moves ? request->len : 0, now_ns());
     q->held = wait != 0;
     if (!wait)
         return true;

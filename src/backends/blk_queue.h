@@ -3,12 +3,12 @@
 #define HUSK_BACKENDS_BLK_QUEUE_H
 
 #include "backends/blk_disk.h"
-#include "backends/blk_limit.h"
+#include "backends/rate_limit.h"
 #include "backends/server.h"
 
 struct blk_device {
     struct blk_disk disk;
-    struct blk_limit limit;
+    struct rate_limit limit;
     unsigned n_queues, queue_size;
     unsigned poll_us; /* how long a queue may watch its ring before it sleeps; 0: not at all */
 };

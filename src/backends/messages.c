@@ -18,9 +18,8 @@
 
 #define PROTOCOL_FEATURES                                                                     \
     (VHOST_USER_PROTOCOL_MQ | VHOST_USER_PROTOCOL_LOG_SHMFD | VHOST_USER_PROTOCOL_REPLY_ACK | \
-     VHOST_USER_PROTOCOL_CONFIG | VHOST_USER_PROTOCOL_INFLIGHT_SHMFD |                        \
-     VHOST_USER_PROTOCOL_RESET_DEVICE | VHOST_USER_PROTOCOL_CONFIGURE_MEM_SLOTS |             \
-     VHOST_USER_PROTOCOL_BACKEND_REQ)
+     VHOST_USER_PROTOCOL_CONFIG | VHOST_USER_PROTOCOL_RESET_DEVICE |                          \
+     VHOST_USER_PROTOCOL_CONFIGURE_MEM_SLOTS | VHOST_USER_PROTOCOL_BACKEND_REQ)
 
 #define CONFIG_HEADER_BYTES offsetof(struct vhost_user_config, data)
 #define MEM_TABLE_HEADER_BYTES offsetof(struct vhost_user_mem_table, regions)
@@ -29,6 +28,12 @@ static uint64_t offered_features(const struct vu_server *server)
 {
     return server->backend->features | VIRTIO_F_VERSION_1 | VIRTIO_F_RING_INDIRECT_DESC |
            VIRTIO_F_RING_EVENT_IDX | VHOST_FEATURE_LOG_ALL | VHOST_FEATURE_PROTOCOL_FEATURES;
+}
+
+static uint64_t protocol_features(const struct vu_server *server)
+{
+    return PROTOCOL_FEATURES |
+           (server->backend->in_order ? 0 : (uint64_t)VHOST_USER_PROTOCOL_INFLIGHT_SHMFD);
 }
 
 static int answer_u64(struct vhost_user_msg *msg, uint64_t value)
@@ -77,17 +82,16 @@ static int set_features(struct vu_server *server, struct vhost_user_msg *msg,
 static int get_protocol_features(struct vu_server *server, struct vhost_user_msg *msg,
                                  struct vhost_user_fds *fds, struct error *err)
 {
-    (void)server;
     (void)fds;
     (void)err;
-    return answer_u64(msg, PROTOCOL_FEATURES);
+    return answer_u64(msg, protocol_features(server));
 }
 
 static int set_protocol_features(struct vu_server *server, struct vhost_user_msg *msg,
                                  struct vhost_user_fds *fds, struct error *err)
 {
     (void)fds;
-    uint64_t unknown = msg->payload.u64 & ~PROTOCOL_FEATURES;
+    uint64_t unknown = msg->payload.u64 & ~protocol_features(server);
     if (unknown)
         return error_set(err, -EINVAL, "protocol features %#llx were not offered",
                          (unsigned long long)unknown);

@@ -23,7 +23,7 @@ int rings_create(struct vu_server *server, struct error *err)
         if (ret < 0)
             return error_set_errno(err, ret, "queue %u of %u", server->n_rings, backend->n_queues);
         queue->map = &server->map;
-        queue->inflight = &server->inflight;
+        queue->inflight = backend->in_order ? NULL : &server->inflight;
     }
     return 0;
 }

@@ -53,6 +53,9 @@ struct vu_backend {
     uint64_t features;
     unsigned n_queues, queue_size; /* at most; the size is a power of two */
     uint32_t config_len;           /* bytes, at most VHOST_USER_CONFIG_MAX */
+    /* Requests are given back in the order in which they came, so that used->idx alone says where a back-end that died
+     * was: there is no in-flight region. */
+    bool in_order;
 };
 
 /**
@@ -109,6 +112,12 @@ struct vu_chain {
  * front-end: nothing else comes until it is set up anew. No other queue is touched.
  */
 int vu_queue_pop(struct vu_queue *queue, struct vu_chain *chain);
+
+/**
+ * vu_queue_unpop() - as if the request popped last had not been. Of several, those popped later first. Only for a
+ * backend that is in_order.
+ */
+void vu_queue_unpop(struct vu_queue *queue, const struct vu_chain *chain);
 
 /**
  * vu_queue_push() - give a request back: used ring, in-flight region, dirty log. In any order.

@@ -351,6 +351,12 @@ int vu_queue_pop(struct vu_queue *queue, struct vu_chain *chain)
     return 1;
 }
 
+void vu_queue_unpop(struct vu_queue *queue, const struct vu_chain *chain)
+{
+    queue->taken[chain->head] = false;
+    queue->last_avail--;
+}
+
 /** log_used() - the used ring's bytes [@offset, @offset + @len) were written. */
 static void log_used(const struct vu_queue *queue, uint64_t offset, uint64_t len)
 {

@@ -85,7 +85,7 @@ static void fill_disk(int fd)
 static struct blk_device make_device(int fd, uint8_t how)
 {
     struct blk_device device = {.n_queues = 1, .queue_size = 128};
-    struct blk_limit_params limits = {.ops = {.size = 1, .refill_ms = 1}};
+    struct rate_limit_params limits = {.ops = {.size = 1, .refill_ms = 1}};
     device.disk.fd = fd;
     device.disk.bytes = DISK_BYTES;
     device.disk.logical_bytes = 512;
@@ -100,7 +100,7 @@ static struct blk_device make_device(int fd, uint8_t how)
     device.disk.no_zero_range = how & 32;
     if (!(how & 64))
         limits.ops.size = 0;
-    blk_limit_init(&device.limit, &limits, 0);
+    rate_limit_init(&device.limit, &limits, 0);
     return device;
 }
 

@@ -93,6 +93,14 @@ int vu_queue_pop(struct vu_queue *queue, struct vu_chain *chain)
     return 1;
 }
 
+void vu_queue_unpop(struct vu_queue *queue, const struct vu_chain *chain)
+{
+    if (!queue->n_popped || chain->head != queue->n_popped - 1 ||
+        queue->requests[chain->head].answered)
+        abort();
+    queue->n_popped--;
+}
+
 void vu_queue_push(struct vu_queue *queue, const struct vu_chain *chain, uint32_t written)
 {
     struct fake_request *request = &queue->requests[chain->head];

@@ -71,7 +71,7 @@ static void open_bench(bool direct, bool readonly)
     int r = blk_disk_open(&bench.device.disk, &options, &err);
     unlink(path);
     assert_int_equal(r, 0);
-    blk_limit_init(&bench.device.limit, &options.limits, 0);
+    rate_limit_init(&bench.device.limit, &options.limits, 0);
     bench.device.poll_us = 50;
     assert_int_equal(fake_queue_init(&bench.queue), 0);
     bench.memory =
@@ -469,10 +469,10 @@ static void a_limited_disk_waits_and_serves_in_order(void **state)
 {
     (void)state;
     open_bench(false, false);
-    struct blk_limit_params params = {.ops = {.size = 2, .refill_ms = 10}};
+    struct rate_limit_params params = {.ops = {.size = 2, .refill_ms = 10}};
     struct timespec before, after;
     clock_gettime(CLOCK_MONOTONIC, &before);
-    blk_limit_init(&bench.device.limit, &params,
+    rate_limit_init(&bench.device.limit, &params,
                    (uint64_t)before.tv_sec * 1000000000u + (uint64_t)before.tv_nsec);
     volatile uint8_t *status[12];
     uint8_t *data = room(512, 1);

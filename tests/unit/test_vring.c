@@ -39,6 +39,28 @@ static void requests_come_in_order_and_go_back_in_any(void **state)
     bench_close(b);
 }
 
+static void what_is_put_back_comes_again(void **state)
+{
+    (void)state;
+    struct bench *b = bench_open(RING_FEATURES);
+    struct vu_chain chains[2], again;
+    for (uint16_t i = 0; i < 2; i++) {
+        ring_driver_set(&b->driver, i, DRIVER_BUFFERS + i * 64u, 64, VRING_DESC_F_WRITE, 0);
+        ring_driver_offer(&b->driver, i);
+        assert_int_equal(bench_pop(b, &chains[i]), 1);
+    }
+    vu_queue_unpop(&b->queue, &chains[1]);
+    vu_queue_unpop(&b->queue, &chains[0]);
+    assert_int_equal(b->queue.last_avail, 0);
+    assert_true(vu_queue_want_kicks(&b->queue, true));
+    for (uint16_t i = 0; i < 2; i++) {
+        assert_int_equal(bench_pop(b, &again), 1);
+        assert_int_equal(again.head, i);
+    }
+    assert_int_equal(bench_pop(b, &again), 0);
+    bench_close(b);
+}
+
 static void indices_wrap_at_65536(void **state)
 {
     (void)state;
@@ -407,6 +429,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_come_in_order_and_go_back_in_any),
+        cmocka_unit_test(what_is_put_back_comes_again),
         cmocka_unit_test(indices_wrap_at_65536),
         cmocka_unit_test(a_chain_is_parted_where_regions_meet),
         cmocka_unit_test(an_indirect_table_may_lie_across_regions),

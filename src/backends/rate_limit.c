@@ -1,4 +1,4 @@
-#include "backends/blk_limit.h"
+#include "backends/rate_limit.h"
 
 #include "base/bytes.h"
 
@@ -12,16 +12,16 @@ static uint64_t scale(uint64_t a, uint64_t b, uint64_t c, bool up)
     return result > UINT64_MAX ? UINT64_MAX : (uint64_t)result;
 }
 
-static uint64_t refill_ns(const struct blk_bucket *bucket)
+static uint64_t refill_ns(const struct rate_bucket *bucket)
 {
     uint64_t ns;
     return __builtin_mul_overflow(bucket->params.refill_ms, NS_PER_MS, &ns) ? UINT64_MAX : ns;
 }
 
-static void bucket_init(struct blk_bucket *bucket, const struct blk_bucket_params *params,
+static void bucket_init(struct rate_bucket *bucket, const struct rate_bucket_params *params,
                         uint64_t now_ns)
 {
-    *bucket = (struct blk_bucket){.params = *params, .last_ns = now_ns};
+    *bucket = (struct rate_bucket){.params = *params, .last_ns = now_ns};
     bucket->burst = params->one_time_burst;
     bucket->level = params->size;
     if (!params->refill_ms)
@@ -29,7 +29,7 @@ static void bucket_init(struct blk_bucket *bucket, const struct blk_bucket_param
 }
 
 /* Bring the tokens of the time since last asked; fractions of one stay in the time. */
-static void bucket_refill(struct blk_bucket *bucket, uint64_t now_ns)
+static void bucket_refill(struct rate_bucket *bucket, uint64_t now_ns)
 {
     if (now_ns <= bucket->last_ns)
         return;
@@ -50,7 +50,7 @@ static void bucket_refill(struct blk_bucket *bucket, uint64_t now_ns)
 }
 
 /* Nanoseconds until @tokens can be taken; 0 if they can now. */
-static uint64_t bucket_wait(struct blk_bucket *bucket, uint64_t tokens, uint64_t now_ns)
+static uint64_t bucket_wait(struct rate_bucket *bucket, uint64_t tokens, uint64_t now_ns)
 {
     uint64_t size = bucket->params.size;
     if (!size || tokens <= bucket->burst)
@@ -66,7 +66,7 @@ static uint64_t bucket_wait(struct blk_bucket *bucket, uint64_t tokens, uint64_t
 }
 
 /* Take what bucket_wait() found to be there. */
-static void bucket_take(struct blk_bucket *bucket, uint64_t tokens)
+static void bucket_take(struct rate_bucket *bucket, uint64_t tokens)
 {
     if (!bucket->params.size)
         return;
@@ -78,7 +78,8 @@ static void bucket_take(struct blk_bucket *bucket, uint64_t tokens)
     bucket->debt += tokens - of_level;
 }
 
-void blk_limit_init(struct blk_limit *limit, const struct blk_limit_params *params, uint64_t now_ns)
+void rate_limit_init(struct rate_limit *limit, const struct rate_limit_params *params,
+                     uint64_t now_ns)
 {
     pthread_mutex_init(&limit->lock, NULL);
     bucket_init(&limit->bandwidth, &params->bandwidth, now_ns);
@@ -86,7 +87,7 @@ void blk_limit_init(struct blk_limit *limit, const struct blk_limit_params *para
     limit->on = limit->bandwidth.params.size || limit->ops.params.size;
 }
 
-uint64_t blk_limit_take(struct blk_limit *limit, uint64_t bytes, uint64_t now_ns)
+uint64_t rate_limit_take(struct rate_limit *limit, uint64_t bytes, uint64_t now_ns)
 {
     pthread_mutex_lock(&limit->lock);
     uint64_t wait = bucket_wait(&limit->bandwidth, bytes, now_ns);
