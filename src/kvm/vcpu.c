@@ -1,5 +1,6 @@
 #include "kvm/kvm.h"
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 
 #include <errno.h>
@@ -116,11 +117,27 @@ static int set_general_registers(const struct kvm_vcpu *vcpu, const struct plan_
     return 0;
 }
 
+/* The XSAVE area: AMD APM volume 2, 11.5.10. */
+#define XSAVE_FCW 0
+#define XSAVE_MXCSR 24
+#define XSAVE_XSTATE_BV 512
+#define XSTATE_X87 BIT64(0)
+#define XSTATE_SSE BIT64(1)
+
+/** set_floating_point() - KVM_SET_FPU would leave MXCSR out, and FCW too where the state is marked as initial. */
 static int set_floating_point(const struct kvm_vcpu *vcpu, const struct plan_vcpu *state,
                               struct error *err)
 {
-    struct kvm_fpu fpu = {.fcw = state->fcw, .mxcsr = state->mxcsr};
-    if (ioctl(vcpu->fd, KVM_SET_FPU, &fpu) < 0)
+    struct kvm_xsave xsave;
+    if (ioctl(vcpu->fd, KVM_GET_XSAVE, &xsave) < 0)
+        return error_set_errno(err, -errno, "KVM did not tell the floating-point state of vCPU %u",
+                               state->index);
+    uint8_t *area = (uint8_t *)xsave.region;
+    store_le16(area + XSAVE_FCW, state->fcw);
+    store_le32(area + XSAVE_MXCSR, state->mxcsr);
+    store_le64(area + XSAVE_XSTATE_BV,
+               load_le64(area + XSAVE_XSTATE_BV) | XSTATE_X87 | XSTATE_SSE);
+    if (ioctl(vcpu->fd, KVM_SET_XSAVE, &xsave) < 0)
         return refused("floating-point control words", state, err);
     return 0;
 }

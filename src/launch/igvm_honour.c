@@ -52,8 +52,6 @@ int igvm_honour(const struct igvm_header *h, enum plan_platform platform,
         return error_set(err, -ENOTSUP, "there is no device tree: the guest is told by ACPI");
     case IGVM_VHT_VBS_MEASUREMENT:
         return error_set(err, -ENOTSUP, "virtualization-based security is Hyper-V's");
-    case IGVM_VHT_CCA_POLICY:
-        return error_set(err, -ENOTSUP, "confidential computing of that kind is Arm's");
     /* Nobody has to move a region, or to compare reference measurements. */
     case IGVM_VHT_RELOCATABLE_REGION:
     case IGVM_VHT_PAGE_TABLE_RELOCATION_REGION:

@@ -92,7 +92,7 @@ static int choose_platform(struct reader *r, struct error *err)
 {
     for (size_t i = 0; i < ARRAY_SIZE(platforms); i++) {
         if (!r->options->any_platform && r->options->platform != platforms[i].platform &&
-            !(r->options->or_native && platforms[i].platform == PLAN_NATIVE))
+            !(r->options->ordinary && platforms[i].platform == PLAN_NATIVE))
             continue;
         r->mask = igvm_file_platform_mask(r->source->file, platforms[i].type);
         if (r->mask) {
@@ -322,7 +322,7 @@ static int add_vmsa(struct reader *r, const struct igvm_header *h, const uint8_t
         return 0;
     vcpu_from_vmsa(&r->vcpus[index], index, &vmsa);
     r->has_context[index] = true;
-    if (r->options->vmm == LAUNCH_FILE)
+    if (r->options->vmm == LAUNCH_FILE || r->options->ordinary)
         return 0;
     struct vmsa built;
     vcpu_to_vmsa(&built, &r->vcpus[index], r->plan->vmsa_features, r->options->vmm);

@@ -16,7 +16,8 @@ struct launch_options {
     enum launch_vmm vmm;
     enum plan_platform platform; /* with any_platform: the strongest the input has */
     bool any_platform;
-    bool or_native; /* an IGVM file's native platform, if it lacks @platform */
+    bool
+        ordinary; /* nothing isolates the guest: an IGVM file's native platform is as good, and nothing is measured */
     uint32_t vcpus;
     bool
         has_signature; /* cpu_signature is to be in RDX of processors without a state of their own */

@@ -106,7 +106,7 @@ int machine_plan_igvm(struct plan *plan, const struct vm_config *config, struct 
     struct launch_options options = {
         .vmm = LAUNCH_HUSK,
         .platform = snp == SWITCH_UNSET ? PLAN_NATIVE : PLAN_SEV_SNP,
-        .or_native = snp == SWITCH_OFF,
+        .ordinary = snp != SWITCH_ON,
         .vcpus = config->cpus.boot,
         .to_run = true,
         .warn = warn,

@@ -194,6 +194,90 @@ static void a_pci_window_that_wraps_is_refused(void **state)
     assert_non_null(strstr(err.message, "64-bit PCI window"));
 }
 
+/** built() - @table alone, its header and checksum right. */
+static void built(struct buf *out, enum acpi_table table, const struct acpi_in *in,
+                  const char *signature)
+{
+    struct error err = ERROR_INIT;
+    assert_int_equal(acpi_table_build(out, table, in, &err), 0);
+    assert_memory_equal(out->data, signature, 4);
+    assert_int_equal(load_le32(out->data + 4), out->len);
+    assert_int_equal(sum(out->data, out->len), 0);
+}
+
+static void a_table_alone_is_the_one_that_the_xsdt_names(void **state)
+{
+    (void)state;
+    _cleanup_buf_ struct buf acpi = BUF_INIT, madt = BUF_INIT;
+    struct error err = ERROR_INIT;
+    assert_int_equal(acpi_build(&acpi, 0, &two_vcpus, &err), 0);
+    built(&madt, ACPI_MADT, &two_vcpus, "APIC");
+    assert_memory_equal(find_table(&acpi, 0, "APIC"), madt.data, madt.len);
+}
+
+static void srat_and_slit_tell_of_one_domain(void **state)
+{
+    (void)state;
+    struct acpi_in in = two_vcpus;
+    in.ram[0].len = GIB(2);
+    in.ram[1].base = GIB(4);
+    in.ram[1].len = GIB(1);
+    _cleanup_buf_ struct buf srat = BUF_INIT, slit = BUF_INIT;
+    built(&srat, ACPI_SRAT, &in, "SRAT");
+    assert_int_equal(load_le32(srat.data + 36), 1);
+    assert_int_equal(srat.len, 48 + 2 * 16 + 2 * 40);
+    const uint8_t *second = srat.data + 48 + 16, *high = srat.data + 48 + 2 * 16 + 40;
+    assert_memory_equal(second, ((uint8_t[]){0, 16, 0, 1, 1, 0, 0, 0}), 8);
+    assert_int_equal(high[0], 1);
+    assert_int_equal(high[1], 40);
+    assert_int_equal(load_le32(high + 2), 0);
+    assert_int_equal(load_le64(high + 8), GIB(4));
+    assert_int_equal(load_le64(high + 16), GIB(1));
+    assert_int_equal(load_le32(high + 28), 1);
+    built(&slit, ACPI_SLIT, &in, "SLIT");
+    assert_int_equal(load_le64(slit.data + 36), 1);
+    assert_int_equal(slit.data[44], 10);
+    assert_int_equal(slit.len, 45);
+}
+
+/** assert_node() - a node of the processor hierarchy. */
+static void assert_node(const struct buf *pptt, size_t at, uint32_t flags, uint32_t parent,
+                        uint32_t id)
+{
+    assert_true(at + 20 <= pptt->len);
+    const uint8_t *node = pptt->data + at;
+    assert_int_equal(load_le16(node), 0x1400); /* type 0, 20 bytes */
+    assert_int_equal(load_le32(node + 4), flags);
+    assert_int_equal(load_le32(node + 8), parent);
+    assert_int_equal(load_le32(node + 12), id);
+    assert_int_equal(load_le32(node + 16), 0);
+}
+
+static void the_pptt_has_the_topology_as_a_tree(void **state)
+{
+    (void)state;
+    struct acpi_in in = two_vcpus;
+    _cleanup_buf_ struct buf flat = BUF_INIT, deep = BUF_INIT;
+    built(&flat, ACPI_PPTT, &in, "PPTT"); /* two cores in a package */
+    assert_int_equal(flat.len, 36 + 3 * 20);
+    assert_node(&flat, 36, 0x11, 0, 0);
+    assert_node(&flat, 56, 0x1a, 36, 0);
+    assert_node(&flat, 76, 0x1a, 36, 1);
+    in.cpus = (struct cpu_layout){16, 16, 2, 2, 2, 2};
+    built(&deep, ACPI_PPTT, &in, "PPTT"); /* each package: itself, 2 dies, 4 cores, 8 threads */
+    assert_int_equal(deep.len, 36 + 2 * 15 * 20);
+    assert_node(&deep, 36, 0x11, 0, 0);
+    assert_node(&deep, 56, 0x10, 36, 0);
+    assert_node(&deep, 76, 0x10, 56, 0);
+    assert_node(&deep, 96, 0x1e, 76, 0);
+    assert_node(&deep, 116, 0x1e, 76, 1);
+    assert_node(&deep, 136, 0x10, 56, 0);
+    assert_node(&deep, 156, 0x1e, 136, 2);
+    assert_node(&deep, 196, 0x10, 36, 0);
+    assert_node(&deep, 336, 0x11, 0, 0);
+    assert_node(&deep, deep.len - 20, 0x1e, (uint32_t)deep.len - 60, 15);
+}
+
 static void aml_lengths_use_as_many_bytes_as_they_need(void **state)
 {
     (void)state;
@@ -264,6 +348,9 @@ int main(void)
         cmocka_unit_test(apic_ids_have_bit_fields_of_their_own_width),
         cmocka_unit_test(a_topology_whose_apic_ids_run_out_is_refused),
         cmocka_unit_test(a_pci_window_that_wraps_is_refused),
+        cmocka_unit_test(a_table_alone_is_the_one_that_the_xsdt_names),
+        cmocka_unit_test(srat_and_slit_tell_of_one_domain),
+        cmocka_unit_test(the_pptt_has_the_topology_as_a_tree),
         cmocka_unit_test(aml_lengths_use_as_many_bytes_as_they_need),
         cmocka_unit_test(aml_names_and_values_have_their_shortest_form),
     };

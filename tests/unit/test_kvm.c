@@ -8,9 +8,12 @@
 
 #include "base/bytes.h"
 #include "kvm/kvm.h"
+#include "launch/vcpu_vmsa.h"
 #include "memory/memory.h"
+#include "x86/cpuid.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -80,6 +83,96 @@ static void a_guest_runs_its_first_instruction(void **state)
     kvm_close(&kvm);
 }
 
+/** assert_control_registers() - what KVM_GET_SREGS, KVM_GET_DEBUGREGS and KVM_GET_XCRS tell is @cpu's. */
+static void assert_control_registers(const struct kvm_vcpu *vcpu, const struct plan_vcpu *cpu)
+{
+    struct kvm_sregs sregs;
+    struct kvm_debugregs debug;
+    struct kvm_xcrs xcrs;
+    assert_int_equal(ioctl(vcpu->fd, KVM_GET_SREGS, &sregs), 0);
+    assert_int_equal(ioctl(vcpu->fd, KVM_GET_DEBUGREGS, &debug), 0);
+    assert_int_equal(ioctl(vcpu->fd, KVM_GET_XCRS, &xcrs), 0);
+    assert_int_equal(sregs.cr0, cpu->cr0);
+    assert_int_equal(sregs.cr3, cpu->cr3);
+    assert_int_equal(sregs.cr4, cpu->cr4);
+    assert_int_equal(sregs.efer, cpu->efer);
+    assert_int_equal(sregs.gdt.base, cpu->gdtr.base);
+    assert_int_equal(sregs.gdt.limit, cpu->gdtr.limit);
+    assert_int_equal(sregs.idt.base, cpu->idtr.base);
+    assert_int_equal(sregs.idt.limit, cpu->idtr.limit);
+    assert_int_equal(sregs.cs.selector, cpu->cs.selector);
+    assert_int_equal(sregs.cs.l, 1);
+    assert_int_equal(sregs.cs.g, 1);
+    assert_int_equal(sregs.cs.type, 0xb);
+    assert_int_equal(sregs.fs.base, cpu->fs.base);
+    assert_int_equal(sregs.gs.base, cpu->gs.base);
+    assert_int_equal(debug.dr6, cpu->dr6);
+    assert_int_equal(debug.dr7, cpu->dr7);
+    assert_int_equal(xcrs.xcrs[0].value, cpu->xcr0);
+}
+
+static void the_registers_of_a_context_arrive(void **state)
+{
+    (void)state;
+    struct kvm kvm;
+    open_kvm(&kvm);
+    struct error err = ERROR_INIT;
+    int vm = kvm_create_vm(&kvm, 0, &err);
+    assert_true(vm >= 0);
+    assert_int_equal(kvm_split_irqchip(vm, 24, &err), 0);
+    struct kvm_vcpu vcpu;
+    assert_int_equal(kvm_vcpu_create(&kvm, vm, 0, &vcpu, &err), 0);
+    struct kvm_cpuid2 *cpuid = cpuid_supported(&kvm, &err);
+    assert_non_null(cpuid);
+    assert_int_equal(cpuid_set(&vcpu, cpuid, 0, &err), 0);
+    free(cpuid);
+
+    const struct vmsa vmsa = {
+        .es = {0x18, 0xc93, 0xffffffff, 0},
+        .cs = {0x10, 0xa9b, 0xffffffff, 0},
+        .ss = {0x18, 0xc93, 0xffffffff, 0},
+        .ds = {0x18, 0xc93, 0xffffffff, 0},
+        .fs = {0x18, 0xc93, 0xffffffff, 0x1122334455},
+        .gs = {0x18, 0xc93, 0xffffffff, 0x5544332211},
+        .gdtr = {0, 0, 0x27, 0x7000},
+        .ldtr = {0, 0x82, 0xffff, 0},
+        .idtr = {0, 0, 0xfff, 0x8000},
+        .tr = {0, 0x8b, 0xffff, 0},
+        .efer = 0x1d00, /* SVME, NXE, LMA, LME */
+        .cr4 = 0x620,
+        .cr3 = 0x9000,
+        .cr0 = 0x80000033,
+        .dr7 = 0x401,
+        .dr6 = 0xffff4ff0,
+        .rflags = 2,
+        .rip = 0x123456,
+        .g_pat = 0x0606060606060606,
+        .xcr0 = 3,
+        .mxcsr = 0x1fbf,
+        .x87_fcw = 0x27f,
+    };
+    struct plan_vcpu cpu;
+    vcpu_from_vmsa(&cpu, 0, &vmsa);
+    assert_int_equal(cpu.efer, 0xd00);
+    assert_int_equal(kvm_vcpu_set_state(&vcpu, &cpu, &err), 0);
+    assert_control_registers(&vcpu, &cpu);
+    assert_int_equal(kvm_vcpu_rip(&vcpu), 0x123456);
+    struct kvm_xsave xsave;
+    assert_int_equal(ioctl(vcpu.fd, KVM_GET_XSAVE, &xsave), 0);
+    assert_int_equal(xsave.region[0] & 0xffff, 0x27f);
+    assert_int_equal(xsave.region[6], 0x1fbf);
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } msrs = {.head.nmsrs = 1, .entry.index = 0x277};
+    assert_int_equal(ioctl(vcpu.fd, KVM_GET_MSRS, &msrs), 1);
+    assert_int_equal(msrs.entry.data, 0x0606060606060606);
+
+    kvm_vcpu_destroy(&vcpu);
+    close(vm);
+    kvm_close(&kvm);
+}
+
 static void events_and_routes_can_be_tied_and_untied(void **state)
 {
     (void)state;
@@ -125,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_device_that_is_no_kvm_is_refused),
         cmocka_unit_test(a_guest_runs_its_first_instruction),
+        cmocka_unit_test(the_registers_of_a_context_arrive),
         cmocka_unit_test(events_and_routes_can_be_tied_and_untied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
