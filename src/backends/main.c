@@ -1,5 +1,6 @@
 /* husk-backend: one virtio device in a process of its own, served to any vhost-user front-end. */
 #include "backends/blk.h"
+#include "backends/rng.h"
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -17,6 +18,7 @@ enum { STATUS_ENDED = 0, STATUS_ERROR = 1, STATUS_USAGE = 2 };
 /* Ended by NULL. */
 static const struct backend_kind *const kinds[] = {
     &blk_kind,
+    &rng_kind,
     NULL,
 };
 

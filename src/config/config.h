@@ -114,6 +114,10 @@ struct disk_config {
     struct rate_limit_config ops;       /* requests */
 };
 
+struct rng_config {
+    char *src; /* where randomness is read; NULL: no such device */
+};
+
 struct event_monitor_config {
     char *path; /* at most one of path and fd is given */
     int fd;     /* -1 if not given */
@@ -135,6 +139,7 @@ struct vm_config {
     struct platform_config platform;
     struct disk_config *disks;
     size_t n_disks;
+    struct rng_config rng;
     struct event_monitor_config event_monitor;
     struct logging_config logging;
     bool pvpanic;

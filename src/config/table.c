@@ -404,6 +404,19 @@ static const char *const disk_keys_not_built[] = {
     "pci_segment",  "queue_affinity",    "rate_limit_group", "sparse", NULL,
 };
 
+static const struct option_key rng_keys[] = {
+    {.name = "src",
+     .type = OPTION_STRING,
+     .offset = AT(rng.src),
+     PATH_BYTES,
+     .value = "<path>",
+     .help = "a character device or pipe that gives random bytes, as /dev/urandom"},
+};
+
+static const char *const rng_keys_not_built[] = {
+    "id", "iommu", "pci_device_id", "pci_segment", NULL,
+};
+
 static const struct option_key pvpanic_keys[] = {
     {.json = "pvpanic", .type = OPTION_FLAG, .offset = AT(pvpanic), .max = 1},
 };
@@ -529,6 +542,13 @@ const struct option option_table[] = {
      KEYS(disk_keys),
      .keys_not_built = disk_keys_not_built,
      .help = "a virtio disk; given once for each disk, or once with several values"},
+    {.name = "rng",
+     .topic = OPTION_TOPIC_MACHINE,
+     .json = "rng",
+     KEYS(rng_keys),
+     .keys_not_built = rng_keys_not_built,
+     .needs_key = true,
+     .help = "a virtio random number generator (/dev/hwrng)"},
     {.name = "pvpanic",
      .topic = OPTION_TOPIC_MACHINE,
      KEYS(pvpanic_keys),
@@ -644,7 +664,6 @@ const char *const options_not_built[] = {
     "pvmemcontrol",
     "rate-limit-group",
     "restore",
-    "rng",
     "seccomp",
     "tpm",
     "user-device",

@@ -193,8 +193,13 @@ int option_add_host_cpus(struct cpu_affinity *affinity, uint64_t first, uint64_t
 
 /* validate_disks.c */
 
-/** config_validate_disks() - the rules of each --disk, and an id for those that have none. 0 or -errno. */
-int config_validate_disks(struct vm_config *config, struct error *err);
+/** config_validate_disks() - the rules of each --disk. 0 or -errno. */
+int config_validate_disks(const struct vm_config *config, struct error *err);
+
+/* validate_ids.c */
+
+/** config_validate_ids() - ids are unlike each other; those that were not given are made. 0 or -errno. */
+int config_validate_ids(struct vm_config *config, struct error *err);
 
 /* split.c: the grammar of one option's value. */
 

@@ -210,6 +210,8 @@ static int check(struct vm_config *config, struct error *err)
         ret = check_console_is_built(&config->console, err);
     if (ret == 0)
         ret = config_validate_disks(config, err);
+    if (ret == 0)
+        ret = config_validate_ids(config, err);
     if (ret == 0 && config->platform.system_uuid)
         ret = check_uuid(config->platform.system_uuid, err);
     if (ret < 0)

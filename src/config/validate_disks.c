@@ -1,10 +1,8 @@
-/* The rules of --disk: what goes together, and an id for each. */
+/* The rules of --disk: what goes together. */
 #include "config/options.h"
 #include "config/table.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /** qcow2_hint() - how a disk that husk does not serve itself is served all the same. */
@@ -73,21 +71,6 @@ static int check_source(const struct disk_config *disk, struct error *err)
     return 0;
 }
 
-static int check_id(const struct vm_config *config, size_t index, struct error *err)
-{
-    const char *id = config->disks[index].id;
-    if (!id)
-        return 0;
-    if (id[strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")])
-        return error_set(err, -EINVAL,
-                         "id: '%s' has more than letters, digits, dashes, dots and underscores",
-                         option_excerpt(id, strlen(id)).text);
-    for (size_t i = 0; i < index; i++)
-        if (config->disks[i].id && strcmp(config->disks[i].id, id) == 0)
-            return error_set(err, -EINVAL, "id: two disks are called '%s'", id);
-    return 0;
-}
-
 static int check_disk(const struct disk_config *disk, struct error *err)
 {
     int ret = check_source(disk, err);
@@ -100,39 +83,11 @@ static int check_disk(const struct disk_config *disk, struct error *err)
     return ret;
 }
 
-static bool id_is_taken(const struct vm_config *config, const char *id)
-{
-    for (size_t i = 0; i < config->n_disks; i++)
-        if (config->disks[i].id && strcmp(config->disks[i].id, id) == 0)
-            return true;
-    return false;
-}
-
-/** name_disks() - "_disk" and the first number that is free, for each disk without an id. */
-static int name_disks(struct vm_config *config, struct error *err)
-{
-    unsigned number = 0;
-    for (size_t i = 0; i < config->n_disks; i++) {
-        if (config->disks[i].id)
-            continue;
-        char id[32];
-        do
-            snprintf(id, sizeof(id), "_disk%u", number++);
-        while (id_is_taken(config, id));
-        config->disks[i].id = strdup(id);
-        if (!config->disks[i].id)
-            return error_set_errno(err, -ENOMEM, "could not name the disks");
-    }
-    return 0;
-}
-
-int config_validate_disks(struct vm_config *config, struct error *err)
+int config_validate_disks(const struct vm_config *config, struct error *err)
 {
     for (size_t i = 0; i < config->n_disks; i++) {
         const struct disk_config *disk = &config->disks[i];
         int ret = check_disk(disk, err);
-        if (ret == 0)
-            ret = check_id(config, i, err);
         if (ret < 0 && (disk->id || disk->path || disk->socket)) {
             const char *name = disk->id ? disk->id : disk->path ? disk->path : disk->socket;
             return error_context(err, "--disk: %s", option_excerpt(name, strlen(name)).text);
@@ -140,5 +95,5 @@ int config_validate_disks(struct vm_config *config, struct error *err)
         if (ret < 0)
             return error_context(err, "--disk");
     }
-    return name_disks(config, err);
+    return 0;
 }

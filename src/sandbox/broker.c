@@ -54,36 +54,48 @@ int broker_find_backend(char *program, struct error *err)
         if (len < PATH_MAX && access(program, X_OK) == 0)
             return 0;
     }
-    return error_set(err, -ENOENT, "husk-backend, which serves disks, is neither in %s nor in %s%s",
-                     folder, folder, "../" HUSK_LIBEXECDIR "/husk");
+    return error_set(err, -ENOENT,
+                     "husk-backend, which serves devices, is neither in %s nor in %s%s", folder,
+                     folder, "../" HUSK_LIBEXECDIR "/husk");
 }
 
-/** check_disks() - all that can be known about them before there is a broker. */
-static int check_disks(const struct vm_config *config, struct disk_identity *identities,
-                       struct error *err)
+/** check_shared() - device @number is no disk, or one whose file no other disk writes to. */
+static int check_shared(const struct vm_config *config, const struct source_identity *identities,
+                        unsigned number, struct error *err)
 {
-    for (size_t i = 0; i < config->n_disks; i++) {
-        const struct disk_config *disk = &config->disks[i];
-        int ret = disk_source_check(disk, &identities[i], err);
+    struct device_entry device = config_device(config, number);
+    for (unsigned i = 0; i < number && device.kind == DEVICE_DISK; i++) {
+        struct device_entry other = config_device(config, i);
+        if (other.kind != DEVICE_DISK || !source_same(&identities[i], &identities[number]) ||
+            (device.disk->readonly && other.disk->readonly))
+            continue;
+        return error_set(
+            err, -EBUSY,
+            "--disk: %s: '%s' is the disk %s too; only readonly=on for both shares a file",
+            device.id, device.disk->path, other.id);
+    }
+    return 0;
+}
+
+/** check_devices() - all that can be known about them before there is a broker. */
+static int check_devices(const struct vm_config *config, struct source_identity *identities,
+                         struct error *err)
+{
+    for (unsigned i = 0; i < config_n_devices(config); i++) {
+        struct device_entry device = config_device(config, i);
+        int ret = source_check(&device, &identities[i], err);
+        if (ret == 0)
+            ret = check_shared(config, identities, i, err);
         if (ret < 0)
             return ret;
-        for (size_t j = 0; j < i; j++) {
-            const struct disk_config *other = &config->disks[j];
-            if (disk_source_same(&identities[i], &identities[j]) &&
-                !(disk->readonly && other->readonly))
-                return error_set(
-                    err, -EBUSY,
-                    "--disk: %s: '%s' is the disk %s too; only readonly=on for both shares a file",
-                    disk->id, disk->path, other->id);
-        }
     }
     return 0;
 }
 
 static bool needs_backend(const struct vm_config *config)
 {
-    for (size_t i = 0; i < config->n_disks; i++)
-        if (!config->disks[i].vhost_user)
+    for (unsigned i = 0; i < config_n_devices(config); i++)
+        if (!config_device(config, i).socket)
             return true;
     return false;
 }
@@ -124,14 +136,15 @@ static int fork_broker(struct broker *broker, struct broker_context *context, st
 struct broker *broker_start(const struct vm_config *config, struct error *err)
 {
     struct broker_context context = {.config = config, .fd = -1};
-    _cleanup_free_ struct disk_identity *identities = calloc(config->n_disks, sizeof(*identities));
+    _cleanup_free_ struct source_identity *identities =
+        calloc(config_n_devices(config), sizeof(*identities));
     _cleanup_(cleanup_broker) struct broker *broker = calloc(1, sizeof(*broker));
     if (!broker || !identities) {
         error_set(err, -ENOMEM, "out of memory for the broker");
         return NULL;
     }
     context.identities = identities;
-    if (check_disks(config, identities, err) < 0)
+    if (check_devices(config, identities, err) < 0)
         return NULL;
     if (needs_backend(config) && broker_find_backend(context.program, err) < 0)
         return NULL;

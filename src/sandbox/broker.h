@@ -4,7 +4,7 @@
  * request names a device by its number, never a path, and what it answers is a descriptor or a sentence.
  *
  * It ends when husk ends, however that comes about, and its back-ends end with it. It takes no part in the terminal's
- * signals: Ctrl-C is the guest's power button, not the end of its disks.
+ * signals: Ctrl-C is the guest's power button, not the end of its devices.
  */
 #ifndef HUSK_SANDBOX_BROKER_H
 #define HUSK_SANDBOX_BROKER_H
@@ -21,8 +21,8 @@ struct broker;
  * broker_start() - check what the devices of @config need, and fork the broker.
  * @config: validated, with at least one device; must outlive the broker.
  *
- * Checked before the fork, so that husk itself says what is wrong: files are there, are regular files or block devices
- * and can be opened as asked, nobody else holds a lock on them, no file is two writable disks, sockets are sockets, and
+ * Checked before the fork, so that husk itself says what is wrong: what each device is made of is there and can be
+ * opened as asked, nobody else holds a lock on a disk, no file is two writable disks, sockets are sockets, and
  * husk-backend is found. To be called with one thread.
  *
  * Return: the broker, or NULL with @err filled.
@@ -30,7 +30,7 @@ struct broker;
 struct broker *broker_start(const struct vm_config *config, struct error *err);
 
 /**
- * broker_connect() - start the back-end of disk number @device, or connect to the one that another program runs.
+ * broker_connect() - start the back-end of device number @device (config/device_list.h), or connect to the one that another program runs.
  * @again: there was one before, whose lock on the disk may be released a little later than it ends.
  * @socket_fd: the connection, owned by the caller.
  * @pidfd: of husk's own back-end, owned by the caller; -1 for another program's.
@@ -43,7 +43,7 @@ struct broker *broker_start(const struct vm_config *config, struct error *err);
 int broker_connect(struct broker *broker, unsigned device, bool again, int *socket_fd, int *pidfd,
                    struct error *err);
 
-/** broker_kill() - end husk's own back-end of disk number @device at once; from any thread. */
+/** broker_kill() - end husk's own back-end of device number @device at once; from any thread. */
 void broker_kill(struct broker *broker, unsigned device);
 
 /**

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "config/config.h"
-#include "sandbox/disk_source.h"
+#include "sandbox/source.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -35,18 +35,19 @@ struct broker_reply {
 /* What the broker knows by the fork. */
 struct broker_context {
     const struct vm_config *config;
-    struct disk_identity *identities; /* one a disk */
-    char program[PATH_MAX];           /* husk-backend */
-    int fd;                           /* the broker's end of the socket */
+    struct source_identity *identities; /* one a device */
+    char program[PATH_MAX];             /* husk-backend */
+    int fd;                             /* the broker's end of the socket */
 };
 
 /** broker_process() - the broker from its first to its last instruction. @parent: husk's process id. */
 _Noreturn void broker_process(const struct broker_context *context, int parent);
 
-/** broker_backend_exec() - become the back-end of @disk; returns only on failure, -errno.
- * @socket_fd, @disk_fd: handed to it; every other descriptor is closed but for the log, its standard error.
+/** broker_backend_exec() - become the back-end of @device; returns only on failure, -errno.
+ * @socket_fd, @fds: handed to it; every other descriptor is closed but for the log, its standard error.
+ * @status_fd: stays open until exec.
  */
-int broker_backend_exec(const char *program, const struct disk_config *disk, bool again,
-                        int socket_fd, int disk_fd, int status_fd);
+int broker_backend_exec(const char *program, const struct device_entry *device, bool again,
+                        int socket_fd, const struct source_fds *fds, int status_fd);
 
 #endif

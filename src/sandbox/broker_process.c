@@ -1,6 +1,6 @@
 /*
  * The broker's own process: one thread, waiting for requests and for the ends of back-ends. It holds its socket, one
- * pidfd a back-end, and the log; no disk stays open in it.
+ * pidfd a back-end, and the log; nothing that a device is made of stays open in it.
  */
 #include "sandbox/broker_internal.h"
 
@@ -37,13 +37,13 @@ struct backend {
 
 struct broker_state {
     const struct broker_context *context;
-    struct backend *backends; /* one a disk */
+    struct backend *backends; /* one a device */
     unsigned n;
 };
 
 static const char *id_of(const struct broker_state *state, unsigned device)
 {
-    return state->context->config->disks[device].id;
+    return config_device(state->context->config, device).id;
 }
 
 /** reap() - the back-end of @device has ended. */
@@ -101,17 +101,17 @@ static int end_previous(struct broker_state *state, unsigned device, bool again,
 
 static void __attribute__((noreturn))
 become_backend(const struct broker_state *state, unsigned device, bool again, int socket_fd,
-               int disk_fd, int status_fd, pid_t broker)
+               const struct source_fds *fds, int status_fd, pid_t broker)
 {
     const struct broker_context *context = state->context;
+    struct device_entry entry = config_device(context->config, device);
     int ret = 0;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         ret = -errno;
     if (getppid() != broker)
         _exit(1);
     if (ret == 0)
-        ret = broker_backend_exec(context->program, &context->config->disks[device], again,
-                                  socket_fd, disk_fd, status_fd);
+        ret = broker_backend_exec(context->program, &entry, again, socket_fd, fds, status_fd);
     if (write(status_fd, &ret, sizeof(ret)) != (ssize_t)sizeof(ret))
         _exit(2);
     _exit(1);
@@ -128,17 +128,10 @@ static int wait_for_exec(int status_fd)
     return n == (ssize_t)sizeof(code) && code < 0 ? code : 0;
 }
 
-/** start_backend() - of @device. Returns husk's end of the connection, or -errno. */
-static int start_backend(struct broker_state *state, unsigned device, bool again, struct error *err)
+/** fork_backend() - of @device, with @fds. Returns husk's end of the connection, or -errno. */
+static int fork_backend(struct broker_state *state, unsigned device, bool again,
+                        const struct source_fds *fds, struct error *err)
 {
-    const struct broker_context *context = state->context;
-    int ret = end_previous(state, device, again, err);
-    if (ret < 0)
-        return ret;
-    _cleanup_close_ int disk =
-        disk_source_open(&context->config->disks[device], &context->identities[device], err);
-    if (disk < 0)
-        return disk;
     int pair[2], status[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return error_set_errno(err, -errno, "could not make the back-end's socket");
@@ -152,21 +145,35 @@ static int start_backend(struct broker_state *state, unsigned device, bool again
     if (pid < 0)
         return error_set_errno(err, -errno, "could not fork");
     if (pid == 0)
-        become_backend(state, device, again, theirs, disk, to_parent, self);
+        become_backend(state, device, again, theirs, fds, to_parent, self);
     cleanup_close(&to_parent);
     to_parent = -1;
-    struct backend *backend = &state->backends[device];
-    ret = wait_for_exec(from_child);
+    int ret = wait_for_exec(from_child);
     int pidfd = ret < 0 ? -1 : pidfd_open(pid, 0);
     if (ret < 0 || pidfd < 0) {
         int code = ret < 0 ? ret : -errno;
         kill(pid, SIGKILL); /* not reaped yet, so the number is still its own */
         waitpid(pid, NULL, 0);
-        return error_set_errno(err, code, "could not start %s", context->program);
+        return error_set_errno(err, code, "could not start %s", state->context->program);
     }
-    *backend = (struct backend){.pid = pid, .pidfd = pidfd};
+    state->backends[device] = (struct backend){.pid = pid, .pidfd = pidfd};
     log_info("%s: started its back-end, pid %d", id_of(state, device), (int)pid);
     return take_fd(&ours);
+}
+
+/** start_backend() - open what @device is made of, and start its back-end on that. Returns as fork_backend(). */
+static int start_backend(struct broker_state *state, unsigned device, bool again, struct error *err)
+{
+    struct device_entry entry = config_device(state->context->config, device);
+    int ret = end_previous(state, device, again, err);
+    if (ret < 0)
+        return ret;
+    struct source_fds fds = SOURCE_FDS_INIT;
+    ret = source_kind_of(&entry)->open(&entry, &state->context->identities[device], &fds, err);
+    if (ret == 0)
+        ret = fork_backend(state, device, again, &fds, err);
+    source_fds_close(&fds);
+    return ret;
 }
 
 static void send_reply(int fd, const struct broker_reply *reply, const int *fds)
@@ -203,10 +210,9 @@ static void answer(struct broker_state *state, const struct broker_request *requ
     } else if (request->op == BROKER_KILL) {
         kill_backend(state, request->device);
     } else if (request->op == BROKER_CONNECT) {
-        const struct disk_config *disk = &context->config->disks[request->device];
-        connection = disk->vhost_user
-                         ? disk_source_connect(disk, CONNECT_TIMEOUT_MS, &err)
-                         : start_backend(state, request->device, request->again != 0, &err);
+        const char *socket = config_device(context->config, request->device).socket;
+        connection = socket ? source_connect(socket, CONNECT_TIMEOUT_MS, &err)
+                            : start_backend(state, request->device, request->again != 0, &err);
     } else {
         error_set(&err, -EINVAL, "there is no request %u", request->op);
     }
@@ -292,7 +298,7 @@ static int detach(const struct broker_context *context, pid_t parent)
 
 void broker_process(const struct broker_context *context, int parent)
 {
-    unsigned n = (unsigned)context->config->n_disks;
+    unsigned n = config_n_devices(context->config);
     struct broker_state state = {
         .context = context,
         .n = n,

@@ -1,37 +1,26 @@
-#include "sandbox/disk_source.h"
+/* What is behind a --disk: opened, identified, and looked at for somebody else's lock. */
+#include "sandbox/source.h"
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
-#include "base/fd.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <time.h>
 
-/* How long to wait between two tries to connect to a back-end that has no room in its queue of connections. */
-#define CONNECT_RETRY_NS 10000000
+/* How long a back-end that is started again waits for the lock of the one before, whose last writes the kernel may
+ * still be at. */
+#define LOCK_WAIT_MS 5000
 
 static void cleanup_closedir(DIR **dir)
 {
     if (*dir)
         closedir(*dir);
-}
-
-bool disk_source_same(const struct disk_identity *a, const struct disk_identity *b)
-{
-    if (a->rdev || b->rdev)
-        return a->rdev == b->rdev;
-    return a->ino && a->dev == b->dev && a->ino == b->ino;
 }
 
 static int open_hint(const struct disk_config *disk, int code, struct error *err)
@@ -46,7 +35,7 @@ static int open_hint(const struct disk_config *disk, int code, struct error *err
 }
 
 /** open_disk() - the file of @disk, if a disk can be made of it. Returns the descriptor or -errno. */
-static int open_disk(const struct disk_config *disk, struct disk_identity *identity,
+static int open_disk(const struct disk_config *disk, struct source_identity *identity,
                      struct error *err)
 {
     /* Non-blocking, so that a FIFO without a peer is refused rather than waited for. */
@@ -75,11 +64,7 @@ static int open_disk(const struct disk_config *disk, struct disk_identity *ident
                                                 : "a character device");
     if (fcntl(fd, F_SETFL, flags & O_DIRECT) < 0)
         return error_set_errno(err, -errno, "could not use '%s'", disk->path);
-    *identity = (struct disk_identity){
-        .dev = st.st_dev,
-        .ino = st.st_ino,
-        .rdev = S_ISBLK(st.st_mode) ? st.st_rdev : 0,
-    };
+    *identity = source_identity_of(&st);
     return take_fd(&fd);
 }
 
@@ -154,72 +139,63 @@ static int check_lock(const struct disk_config *disk, int fd, struct error *err)
     return -EBUSY;
 }
 
-static int check_file(const struct disk_config *disk, struct disk_identity *identity,
-                      struct error *err)
+static int check(const struct device_entry *device, struct source_identity *identity,
+                 struct error *err)
 {
-    _cleanup_close_ int fd = open_disk(disk, identity, err);
-    return fd < 0 ? fd : check_lock(disk, fd, err);
+    _cleanup_close_ int fd = open_disk(device->disk, identity, err);
+    return fd < 0 ? fd : check_lock(device->disk, fd, err);
 }
 
-static int check_socket(const struct disk_config *disk, struct error *err)
+static int open_source(const struct device_entry *device, const struct source_identity *identity,
+                       struct source_fds *fds, struct error *err)
 {
-    struct stat st;
-    if (stat(disk->socket, &st) < 0) {
-        int code = -errno;
-        error_set_errno(err, code, "could not find the socket '%s'", disk->socket);
-        if (code == -ENOENT)
-            error_hint(err, "the program that serves it has to be started before husk");
-        return code;
-    }
-    if (!S_ISSOCK(st.st_mode))
-        return error_set(err, -ENOTSOCK, "'%s' is not a socket", disk->socket);
+    struct source_identity now = {0};
+    _cleanup_close_ int fd = open_disk(device->disk, &now, err);
+    if (fd < 0)
+        return fd;
+    if (!source_same(&now, identity))
+        return error_set(err, -ESTALE, "'%s' is another file than when husk started",
+                         device->disk->path);
+    fds->fds[fds->n++] = take_fd(&fd);
     return 0;
 }
 
-int disk_source_check(const struct disk_config *disk, struct disk_identity *identity,
-                      struct error *err)
+/** add_limit() - "--bw-size" and its relatives, if there is a limit. */
+static void add_limit(struct backend_words *to, const char *const names[3],
+                      const struct rate_limit_config *limit)
 {
-    *identity = (struct disk_identity){0};
-    int ret = disk->vhost_user ? check_socket(disk, err) : check_file(disk, identity, err);
-    return ret < 0 ? error_context(err, "--disk: %s", disk->id) : 0;
+    if (!limit->size)
+        return;
+    backend_words_number(to, names[0], limit->size);
+    if (limit->one_time_burst)
+        backend_words_number(to, names[1], limit->one_time_burst);
+    backend_words_number(to, names[2], limit->refill_time);
 }
 
-int disk_source_open(const struct disk_config *disk, const struct disk_identity *identity,
-                     struct error *err)
+static void words(const struct device_entry *device, bool again, struct backend_words *to)
 {
-    struct disk_identity now = {0};
-    _cleanup_close_ int fd = open_disk(disk, &now, err);
-    if (fd < 0)
-        return fd;
-    if (!disk_source_same(&now, identity))
-        return error_set(err, -ESTALE, "'%s' is another file than when husk started", disk->path);
-    return take_fd(&fd);
+    static const char *const bandwidth[] = {"--bw-size", "--bw-one-time-burst", "--bw-refill-time"};
+    static const char *const ops[] = {"--ops-size", "--ops-one-time-burst", "--ops-refill-time"};
+    const struct disk_config *disk = device->disk;
+    backend_words_number(to, "--file-fd", BACKEND_FIRST_FD);
+    backend_words_number(to, "--num-queues", disk->num_queues);
+    backend_words_number(to, "--queue-size", disk->queue_size);
+    backend_words_text(to, "--lock", disk->lock_granularity == LOCK_FULL ? "full" : "byte-range");
+    if (again)
+        backend_words_number(to, "--lock-wait", LOCK_WAIT_MS);
+    if (disk->readonly)
+        backend_words_add(to, "--readonly");
+    if (disk->direct)
+        backend_words_add(to, "--direct");
+    if (disk->serial)
+        backend_words_text(to, "--serial", disk->serial);
+    add_limit(to, bandwidth, &disk->bandwidth);
+    add_limit(to, ops, &disk->ops);
 }
 
-int disk_source_connect(const struct disk_config *disk, int timeout_ms, struct error *err)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(disk->socket) >= sizeof(address.sun_path))
-        return error_set(err, -ENAMETOOLONG, "the path '%s' is too long for a socket",
-                         disk->socket);
-    memcpy(address.sun_path, disk->socket, strlen(disk->socket) + 1);
-    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return error_set_errno(err, -errno, "could not make a socket");
-    int ret;
-    for (long waited = 0;; waited += CONNECT_RETRY_NS / 1000000) {
-        ret = connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-        if (ret != -EAGAIN || waited >= timeout_ms)
-            break;
-        nanosleep(&(struct timespec){.tv_nsec = CONNECT_RETRY_NS}, NULL);
-    }
-    if (ret < 0) {
-        error_set_errno(err, ret, "could not connect to '%s'", disk->socket);
-        if (ret == -ECONNREFUSED)
-            error_hint(err, "the program that served it has ended");
-        return ret;
-    }
-    if (fcntl(fd, F_SETFL, 0) < 0)
-        return error_set_errno(err, -errno, "could not use the socket");
-    return take_fd(&fd);
-}
+const struct source_kind disk_source = {
+    .backend = "blk",
+    .check = check,
+    .open = open_source,
+    .words = words,
+};

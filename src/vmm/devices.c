@@ -1,90 +1,111 @@
 #include "vmm/devices.h"
 
+#include "config/device_list.h"
 #include "virtio/device.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-/* virtio 1.2, 5.2 */
+/* virtio 1.2, 5 */
 #define VIRTIO_ID_BLOCK 2
+#define VIRTIO_ID_ENTROPY 4
 /* Mass storage controller, of no kind that has a number of its own. */
 #define PCI_CLASS_STORAGE 0x018000
+/* A device of no class. */
+#define PCI_CLASS_OTHERS 0xff0000
 /* struct virtio_blk_config up to the fields of write zeroes (5.2.4). */
 #define BLOCK_CONFIG_BYTES 60
 
-struct disk {
+#define RNG_QUEUE_SIZE 64
+
+struct device {
     struct devices *devices;
     unsigned number; /* in the configuration, and for the broker */
-    const struct disk_config *config;
-    struct vhost_user_device *device;
+    struct device_entry entry;
+    struct vhost_user_device *vhost;
 };
 
 struct devices {
     struct devices_in in;
-    unsigned n_disks;
-    struct disk disks[];
+    unsigned n;
+    struct device all[];
 };
 
-/** connect_disk() - its back-end is started, or the one of another program connected to; for vhost_user_device_ops. */
-static int connect_disk(void *ctx, bool again, struct vhost_user_link *link, struct error *err)
+/** connect_device() - its back-end is started, or another program's connected to; for vhost_user_device_ops. */
+static int connect_device(void *ctx, bool again, struct vhost_user_link *link, struct error *err)
 {
-    struct disk *disk = ctx;
-    struct devices_in *in = &disk->devices->in;
-    int ret = broker_connect(in->broker, disk->number, again, &link->socket_fd, &link->pidfd, err);
+    struct device *device = ctx;
+    struct devices_in *in = &device->devices->in;
+    int ret =
+        broker_connect(in->broker, device->number, again, &link->socket_fd, &link->pidfd, err);
     if (ret < 0)
         return ret;
     event_emit(in->events, "device", again ? "backend-restarted" : "backend-started", "id",
-               disk->config->id, NULL);
+               device->entry.id, NULL);
     return 0;
 }
 
 static void kill_backend(void *ctx)
 {
-    struct disk *disk = ctx;
-    broker_kill(disk->devices->in.broker, disk->number);
+    struct device *device = ctx;
+    broker_kill(device->devices->in.broker, device->number);
 }
 
-static int create_disk(struct disk *disk, struct error *err)
+/** describe() - what the guest is shown: the fields of @params that are the kind's. */
+static void describe(const struct device_entry *entry, struct vhost_user_device_params *params)
 {
-    static const struct vhost_user_device_ops ops = {connect_disk, kill_backend};
-    const struct devices_in *in = &disk->devices->in;
+    switch (entry->kind) {
+    case DEVICE_DISK:
+        params->virtio_id = VIRTIO_ID_BLOCK;
+        params->class_code = PCI_CLASS_STORAGE;
+        params->n_queues = entry->disk->num_queues;
+        params->queue_size = (uint16_t)entry->disk->queue_size;
+        params->config_len = BLOCK_CONFIG_BYTES;
+        break;
+    case DEVICE_RNG:
+        params->virtio_id = VIRTIO_ID_ENTROPY;
+        params->class_code = PCI_CLASS_OTHERS;
+        params->n_queues = 1;
+        params->queue_size = RNG_QUEUE_SIZE;
+        break;
+    }
+}
+
+static int create_device(struct device *device, struct error *err)
+{
+    static const struct vhost_user_device_ops ops = {connect_device, kill_backend};
+    const struct devices_in *in = &device->devices->in;
     struct vhost_user_device_params params = {
-        .name = disk->config->id,
-        .virtio_id = VIRTIO_ID_BLOCK,
-        .class_code = PCI_CLASS_STORAGE,
-        .n_queues = disk->config->num_queues,
-        .queue_size = (uint16_t)disk->config->queue_size,
-        .config_len = BLOCK_CONFIG_BYTES,
-        .own_backend = !disk->config->vhost_user,
+        .name = device->entry.id,
+        .own_backend = !device->entry.socket,
         .memory = in->memory,
         .pci = in->pci,
         .vm_fd = in->vm_fd,
         .routes = in->routes,
         .events = in->events,
         .ops = &ops,
-        .ctx = disk,
+        .ctx = device,
     };
-    disk->device = vhost_user_device_new(&params, err);
-    return disk->device ? 0 : error_context(err, "--disk: %s", disk->config->id);
+    describe(&device->entry, &params);
+    device->vhost = vhost_user_device_new(&params, err);
+    return device->vhost ? 0 : error_context(err, "%s: %s", device->entry.option, device->entry.id);
 }
 
 struct devices *devices_create(const struct devices_in *in, struct error *err)
 {
-    const struct vm_config *config = in->config;
-    struct devices *devices =
-        calloc(1, sizeof(*devices) + config->n_disks * sizeof(devices->disks[0]));
+    unsigned n = config_n_devices(in->config);
+    struct devices *devices = calloc(1, sizeof(*devices) + n * sizeof(devices->all[0]));
     if (!devices) {
         error_set(err, -ENOMEM, "out of memory for the devices");
         return NULL;
     }
     devices->in = *in;
-    for (unsigned i = 0; i < config->n_disks; i++) {
-        struct disk *disk = &devices->disks[i];
-        *disk = (struct disk){.devices = devices, .number = i, .config = &config->disks[i]};
-        devices->n_disks++;
-        if (create_disk(disk, err) < 0) {
+    for (unsigned i = 0; i < n; i++) {
+        struct device *device = &devices->all[i];
+        *device =
+            (struct device){.devices = devices, .number = i, .entry = config_device(in->config, i)};
+        devices->n++;
+        if (create_device(device, err) < 0) {
             devices_destroy(devices);
             return NULL;
         }
@@ -96,7 +117,7 @@ void devices_destroy(struct devices *devices)
 {
     if (!devices)
         return;
-    for (unsigned i = devices->n_disks; i-- > 0;)
-        vhost_user_device_free(devices->disks[i].device);
+    for (unsigned i = devices->n; i-- > 0;)
+        vhost_user_device_free(devices->all[i].vhost);
     free(devices);
 }

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "config/device_list.h"
 #include "sandbox/broker.h"
 #include "vmm/consoles.h"
 #include "vmm/machine.h"
@@ -202,7 +203,7 @@ static int set_up(struct vmm *vmm, struct error *err)
         return err->code;
     event_emit(vmm->events, "vmm", "starting", NULL);
     /* Forked before there are threads, a VM, guest memory or blocked signals. */
-    if (config->n_disks) {
+    if (config_n_devices(config)) {
         vmm->broker = broker_start(config, err);
         if (!vmm->broker)
             return err->code;

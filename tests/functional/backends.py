@@ -1,4 +1,4 @@
-"""Block back-ends for tests: husk's own, and qemu-storage-daemon's to compare with."""
+"""Back-ends for tests: husk's own, and qemu-storage-daemon's to compare with."""
 
 import functools
 import gc
@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 import blk_client
+import rng_client
 import vhost_user
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -84,11 +85,12 @@ class Process:
         return int(status.partition("VmHWM:")[2].split()[0])
 
 
-def on_socketpair(*options, environment=None):
-    """husk's block back-end for one connection; returns (Process, connected socket)."""
+def on_socketpair(*options, kind="blk", environment=None, pass_fds=()):
+    """One of husk's back-ends for one connection; returns (Process, connected socket)."""
     ours, theirs = socket.socketpair()
     with theirs:
-        process = Process([husk_backend(), "blk", "--fd", theirs.fileno(), *options], [theirs.fileno()], environment)
+        process = Process([husk_backend(), kind, "--fd", theirs.fileno(), *options], [theirs.fileno(), *pass_fds],
+                          environment)
     return process, ours
 
 
@@ -140,6 +142,15 @@ class Bench:
         self.keep(process)
         try:
             return process, self.keep(blk_client.Disk(connection, memory, setup, room))
+        except vhost_user.BackEndError as error:
+            raise vhost_user.BackEndError(f"{error}\n{process.errors()}") from error
+
+    def rng(self, *options, setup=None, memory=None):
+        """husk's entropy back-end and a driver on it: (Process, Rng)."""
+        process, connection = on_socketpair(*options, kind="rng")
+        self.keep(process)
+        try:
+            return process, self.keep(rng_client.Rng(connection, memory, setup))
         except vhost_user.BackEndError as error:
             raise vhost_user.BackEndError(f"{error}\n{process.errors()}") from error
 

@@ -69,17 +69,24 @@ static int tear_down(void **state)
     return 0;
 }
 
-/** configure() - "--disk @first", "--disk @second" if it is not NULL. */
-static void configure(struct fixture *f, const char *first, const char *second)
+/** configure_words() - "--kernel k" and @n words. */
+static void configure_words(struct fixture *f, const char *const *words, int n)
 {
-    const char *argv[] = {"--kernel", "k", "--disk", first, second};
+    const char *argv[8] = {"--kernel", "k"};
+    memcpy(argv + 2, words, (size_t)n * sizeof(words[0]));
     struct config_request request;
     struct error err = ERROR_INIT;
     config_release(&f->config);
-    assert_int_equal(config_parse_args(&f->config, second ? 5 : 4, (char **)argv, &request, &err),
-                     0);
+    assert_int_equal(config_parse_args(&f->config, n + 2, (char **)argv, &request, &err), 0);
     config_request_release(&request);
     assert_int_equal(config_validate(&f->config, &err), 0);
+}
+
+/** configure() - "--disk @first", "--disk @second" if it is not NULL. */
+static void configure(struct fixture *f, const char *first, const char *second)
+{
+    const char *words[] = {"--disk", first, second};
+    configure_words(f, words, second ? 3 : 2);
 }
 
 static void configure_image(struct fixture *f, const char *more)
@@ -205,10 +212,55 @@ static void a_back_end_gets_its_words_and_five_descriptors(void **state)
     char text[2048];
     read_line(link.fd, text, sizeof(text));
     assert_string_equal(text,
-                        "blk --fd 3 --file-fd 4 --name root --num-queues 2 --queue-size 64 "
+                        "blk --fd 3 --name root --file-fd 4 --num-queues 2 --queue-size 64 "
                         "--lock full --readonly --serial S1 --bw-size 1048576 --bw-refill-time 100 "
                         "--ops-size 7 --ops-one-time-burst 8 --ops-refill-time 9 fds 0 1 2 3 4");
     unlink_from(&link);
+    broker_stop(broker);
+}
+
+static void a_source_of_randomness_is_opened_for_its_back_end_alone(void **state)
+{
+    struct fixture *f = *state;
+    char disk[256];
+    snprintf(disk, sizeof(disk), "path=%s", f->image);
+    const char *words[] = {"--disk", disk, "--rng", "src=/dev/urandom"};
+    configure_words(f, words, 4);
+    struct broker *broker = start(f);
+    struct link first = link_to(broker, 0, false), second = link_to(broker, 1, false);
+    char text[2048];
+    read_line(first.fd, text, sizeof(text));
+    assert_non_null(strstr(text, "blk --fd 3 --name _disk0 --file-fd 4 "));
+    read_line(second.fd, text, sizeof(text));
+    assert_string_equal(text, "rng --fd 3 --name _rng --src-fd 4 fds 0 1 2 3 4");
+    unlink_from(&first);
+    unlink_from(&second);
+    broker_stop(broker);
+}
+
+static void what_cannot_be_a_source_of_randomness_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    char path[256];
+    snprintf(path, sizeof(path), "src=%s", f->image);
+    const char *words[] = {"--rng", path};
+    configure_words(f, words, 2);
+    assert_refused(f, -EINVAL, "is neither a character device nor a pipe", "src=/dev/urandom");
+    words[1] = "src=/nonexistent/r";
+    configure_words(f, words, 2);
+    assert_refused(f, -ENOENT, "--rng: _rng: could not open '/nonexistent/r'", "");
+    /* A pipe without a writer neither holds husk up nor is refused. */
+    assert_int_equal(mkfifo(f->socket, 0600), 0);
+    snprintf(path, sizeof(path), "src=%s", f->socket);
+    words[1] = path;
+    configure_words(f, words, 2);
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    skip_line(link.fd);
+    struct error err = ERROR_INIT;
+    assert_int_equal(rename(f->other, f->socket), 0);
+    unlink_from(&link);
+    assert_int_equal(broker_connect(broker, 0, true, &link.fd, &link.pidfd, &err), -EINVAL);
     broker_stop(broker);
 }
 
@@ -485,6 +537,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_back_end_gets_its_words_and_five_descriptors),
+        TEST(a_source_of_randomness_is_opened_for_its_back_end_alone),
+        TEST(what_cannot_be_a_source_of_randomness_is_refused),
         TEST(a_back_end_writes_to_the_file_that_was_named),
         TEST(a_back_end_that_died_is_started_again_and_waits_for_the_lock),
         TEST(a_stopped_back_end_can_be_killed),

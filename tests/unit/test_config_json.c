@@ -38,6 +38,8 @@ static const char *const full_words[] = {
     "path=/a,readonly=on,direct=on,num_queues=2,queue_size=64,serial=s,id=d,lock_granularity=full,"
     "bw_size=1,bw_one_time_burst=2,bw_refill_time=3,ops_size=4,ops_one_time_burst=5,"
     "ops_refill_time=6,socket=/s",
+    "--rng",
+    "src=/dev/urandom",
     "--pvpanic",
     "--serial",
     "socket=/run/s",

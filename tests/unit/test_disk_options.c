@@ -154,7 +154,7 @@ static void two_disks_of_one_name_are_refused(void **state)
     struct error err;
     assert_int_equal(read_words(&config, &err, "--disk", "path=/a,id=x", "path=/b,id=x", NULL),
                      -EINVAL);
-    assert_string_equal(err.message, "--disk: x: id: two disks are called 'x'");
+    assert_string_equal(err.message, "--disk: x: id: two devices are called 'x'");
     config_release(&config);
 }
 

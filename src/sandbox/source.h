@@ -1,0 +1,70 @@
+/*
+ * What the broker needs to know of each kind of device: what is behind it, how that is opened for its back-end, and the
+ * words that the back-end is started with. Private to sandbox/.
+ */
+#ifndef HUSK_SANDBOX_SOURCE_H
+#define HUSK_SANDBOX_SOURCE_H
+
+#include "base/error.h"
+#include "config/device_list.h"
+#include "sandbox/backend_words.h"
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+/* Which file it is, whatever its path says later. All 0 where no file is behind the device. */
+struct source_identity {
+    dev_t dev;
+    ino_t ino;
+    dev_t rdev; /* of a device node, else 0 */
+};
+
+/* More than any kind needs. */
+#define SOURCE_FDS_MAX 64
+
+struct source_fds {
+    int fds[SOURCE_FDS_MAX];
+    unsigned n;
+};
+
+#define SOURCE_FDS_INIT ((struct source_fds){.n = 0})
+
+struct source_kind {
+    const char *backend; /* what husk-backend calls the kind */
+    /** check() - before the broker is forked: whether the device can be had, and what it is. Nothing stays open. */
+    int (*check)(const struct device_entry *device, struct source_identity *identity,
+                 struct error *err);
+    /**
+     * open() - in the broker, for each start of the back-end: its descriptors, which it finds from
+     * BACKEND_FIRST_FD on. Returns 0; -ESTALE if it is not @identity any more; -errno. What is in @fds is closed by
+     * the caller, after a failure too.
+     */
+    int (*open)(const struct device_entry *device, const struct source_identity *identity,
+                struct source_fds *fds, struct error *err);
+    /** words() - the back-end's options, beyond those that all kinds have. @again: it is started after another. */
+    void (*words)(const struct device_entry *device, bool again, struct backend_words *words);
+};
+
+extern const struct source_kind disk_source;
+extern const struct source_kind rng_source;
+
+/** source_kind_of() - never NULL. */
+const struct source_kind *source_kind_of(const struct device_entry *device);
+
+/** source_check() - the same as ->check(), or whether another program's back-end has its socket. Names the device. */
+int source_check(const struct device_entry *device, struct source_identity *identity,
+                 struct error *err);
+
+/** source_connect() - to the UNIX socket @path. Returns the descriptor, or -errno after @timeout_ms at most. */
+int source_connect(const char *path, int timeout_ms, struct error *err);
+
+/** source_fds_close() - all of them. */
+void source_fds_close(struct source_fds *fds);
+
+/** source_identity_of() - from what stat(2) says. */
+struct source_identity source_identity_of(const struct stat *st);
+
+/** source_same() - whether two identities are one file or one device node. */
+bool source_same(const struct source_identity *a, const struct source_identity *b);
+
+#endif
