@@ -99,6 +99,7 @@ static int open_rng(void *state, struct vu_backend *backend, struct error *err)
     backend->device = &rng->device;
     backend->n_queues = 1;
     backend->queue_size = RNG_QUEUE_SIZE_MAX;
+    backend->in_order = true;
     return 0;
 }
 
