@@ -14,6 +14,7 @@ const struct cmd cmd_table[] = {
     {"run", cmd_run, "boot a virtual machine and run it until it ends; may be left out"},
     {"sim", cmd_sim, "run any VMM against a simulated SEV-SNP host; `husk sim --help`"},
     {"measure", cmd_measure, "the launch digest of an SEV-SNP guest, before it is started"},
+    {"probe", cmd_probe, "which guests this host can start, and what is missing for SEV-SNP"},
     {"igvm", cmd_igvm, "make, show and change IGVM files; `husk igvm --help`"},
     {"backend", cmd_backend, "serve a device to any VMM (vhost-user); `husk backend --help`"},
     {"help", cmd_help, "this overview; `husk help run` lists the options of run"},

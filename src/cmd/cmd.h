@@ -25,6 +25,9 @@ int cmd_sim(int argc, char **argv);
 /** cmd_measure() - "husk measure": the launch digest of what run would start. */
 int cmd_measure(int argc, char **argv);
 
+/** cmd_probe() - "husk probe": which guests this host can start. */
+int cmd_probe(int argc, char **argv);
+
 /** cmd_igvm() - "husk igvm": make, show and change IGVM files. */
 int cmd_igvm(int argc, char **argv);
 
