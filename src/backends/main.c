@@ -1,5 +1,6 @@
 /* husk-backend: one virtio device in a process of its own, served to any vhost-user front-end. */
 #include "backends/blk.h"
+#include "backends/net.h"
 #include "backends/rng.h"
 
 #include "base/bytes.h"
@@ -19,6 +20,7 @@ enum { STATUS_ENDED = 0, STATUS_ERROR = 1, STATUS_USAGE = 2 };
 static const struct backend_kind *const kinds[] = {
     &blk_kind,
     &rng_kind,
+    &net_kind,
     NULL,
 };
 
