@@ -100,7 +100,7 @@ static int open_by_fd(struct net *net, struct tap *tap, struct error *err)
 static int fill_config(struct net *net, struct error *err)
 {
     const struct net_options *options = &net->options;
-    struct net_config *config = &net->device.config;
+    struct net_config_space *config = &net->device.config;
     memcpy(config->mac, options->mac, NET_MAC_BYTES);
     if (!options->has_mac) {
         if (getrandom(config->mac, NET_MAC_BYTES, 0) != (ssize_t)NET_MAC_BYTES)

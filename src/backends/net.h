@@ -24,7 +24,7 @@ struct net_device {
     bool multi_queue;  /* queues of the tap can be attached and detached */
     unsigned offloads; /* TAP_OFFLOAD_* that the kernel knows */
     struct rate_limit rx_limit, tx_limit;
-    struct net_config config;
+    struct net_config_space config;
     bool has_mtu;
     atomic_bool tap_gone; /* said once */
 };

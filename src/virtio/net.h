@@ -33,14 +33,14 @@
 
 /* 5.1.4: what precedes speed and duplex. */
 #define NET_MAC_BYTES 6u
-struct net_config {
+struct net_config_space {
     uint8_t mac[NET_MAC_BYTES];
     uint16_t status;
     uint16_t max_pairs;
     uint16_t mtu;
 };
 #define NET_CONFIG_BYTES 12u
-_Static_assert(sizeof(struct net_config) == NET_CONFIG_BYTES, "virtio 1.2, 5.1.4");
+_Static_assert(sizeof(struct net_config_space) == NET_CONFIG_BYTES, "virtio 1.2, 5.1.4");
 #define NET_STATUS_LINK_UP 1u
 
 #define NET_MTU_MIN 68u /* 5.1.4.1 */
