@@ -35,9 +35,26 @@ def needs_kvm(husk, payloads):
     assert done.returncode == 0, done
 
 
+@pytest.fixture(params=["build", "build-asan"], scope="module")
+def either_build(request):
+    """husk-backend in two builds; scripts/build does nothing where it is up to date."""
+    if request.param == "build-asan":
+        subprocess.run([ROOT / "scripts/build", "build-asan"], check=True, stdin=subprocess.DEVNULL, timeout=600)
+        path = str(ROOT / "build-asan" / "husk-backend")
+    else:
+        path = backends.husk_backend()
+    before = os.environ.get("HUSK_BACKEND")
+    os.environ["HUSK_BACKEND"] = path
+    yield request.param
+    if before is None:
+        del os.environ["HUSK_BACKEND"]
+    else:
+        os.environ["HUSK_BACKEND"] = before
+
+
 @pytest.fixture
 def bench(tmp_path):
-    """Starts block back-ends and drivers on them (backends.Bench), and ends them with the test."""
+    """Starts back-ends and drivers on them (backends.Bench), and ends them with the test."""
     made = backends.Bench(tmp_path)
     yield made
     made.close()

@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import struct
-import subprocess
 
 import pytest
 
@@ -13,45 +12,12 @@ import backends
 import blk_client
 import vhost_user
 from blk_client import FLUSH, IN, OK, OUT, ranges
+from hostile import EDGE, NOWHERE, RAM, RAM_GPA, SIZE, GuardedSlot
 from vhost_user import DESC_INDIRECT, DESC_NEXT, DESC_WRITE, PAGE, Memory, Setup, Slot
 
 MIB = 1 << 20
-RAM_GPA, RAM, BEFORE, BEHIND = 64 * MIB, 8 * MIB, 64 << 10, 64 << 10
-SIZE = 16  # entries of a ring
-NOWHERE, EDGE = 0xdead_0000, RAM_GPA + RAM - 16
 # What a back-end may need besides guest RAM, whatever it is asked for; the sanitizer's shadow comes on top.
 PEAK_KIB = {"build": 48 << 10, "build-asan": 400 << 10}
-
-
-@pytest.fixture(params=["build", "build-asan"], scope="module")
-def backend(request):
-    """husk-backend in two builds; scripts/build does nothing where it is up to date."""
-    if request.param == "build-asan":
-        subprocess.run([backends.ROOT / "scripts/build", "build-asan"], check=True, stdin=subprocess.DEVNULL, timeout=600)
-        path = str(backends.ROOT / "build-asan" / "husk-backend")
-    else:
-        path = backends.husk_backend()
-    before = os.environ.get("HUSK_BACKEND")
-    os.environ["HUSK_BACKEND"] = path
-    yield request.param
-    if before is None:
-        del os.environ["HUSK_BACKEND"]
-    else:
-        os.environ["HUSK_BACKEND"] = before
-
-
-class GuardedSlot(Slot):
-    """Guest RAM in the middle of a memory whose other pages are nobody's business."""
-
-    def __init__(self):
-        super().__init__(RAM_GPA, RAM + BEHIND, BEFORE)
-        self.length = RAM
-        self.map[:BEFORE] = b"\xc3" * BEFORE
-        self.map[BEFORE + RAM:] = b"\xc3" * BEHIND
-
-    def untouched(self):
-        """True if only guest RAM was written."""
-        return self.map[:BEFORE] == b"\xc3" * BEFORE and self.map[BEFORE + RAM:] == b"\xc3" * BEHIND
 
 
 class Victim:
@@ -109,9 +75,9 @@ class Victim:
 
 
 @pytest.fixture
-def victim(bench, backend):
+def victim(bench, either_build):
     """A Victim."""
-    return Victim(bench, backend)
+    return Victim(bench, either_build)
 
 
 # Chains as lists of (address, length, flags, next), where H is the header, S the status, D data, T the indirect table.
@@ -268,8 +234,8 @@ def test_one_head_offered_again_and_again_while_it_is_under_way(victim):
     victim.recovers()
 
 
-def test_indirect_tables_that_were_not_agreed_break_the_queue(bench, backend):
-    victim = Victim(bench, backend, Setup(n_queues=2, queue_size=SIZE,
+def test_indirect_tables_that_were_not_agreed_break_the_queue(bench, either_build):
+    victim = Victim(bench, either_build, Setup(n_queues=2, queue_size=SIZE,
                                           features=0x7fffff | vhost_user.F_VERSION_1 | vhost_user.F_EVENT_IDX))
     offer_chain(victim, [(H, 16, N, 1), (D, 512, N | W, 2), (S, 1, W, 0)], True)
     assert victim.outcome() == "broken"
@@ -446,7 +412,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_messages_that_are_none_end_the_connection_at_most(bench, backend, name):
+def test_messages_that_are_none_end_the_connection_at_most(bench, either_build, name):
     image, path = bench.image(MIB), bench.folder / "blk.sock"
     process = bench.keep(backends.Process([backends.husk_backend(), "blk", "--socket", path, "--path", image]))
     connection = backends.connect(process, path)
@@ -458,7 +424,7 @@ def test_messages_that_are_none_end_the_connection_at_most(bench, backend, name)
     assert disk.read(0, 512) == backends.pattern(1, 512)
 
 
-def test_descriptors_that_nobody_asked_for_are_closed(bench, backend):
+def test_descriptors_that_nobody_asked_for_are_closed(bench, either_build):
     image, path = bench.image(MIB), bench.folder / "blk.sock"
     process = bench.keep(backends.Process([backends.husk_backend(), "blk", "--socket", path, "--path", image]))
     disk = bench.keep(blk_client.Disk(backends.connect(process, path)))
@@ -485,7 +451,7 @@ def test_descriptors_that_nobody_asked_for_are_closed(bench, backend):
     assert count() == before
 
 
-def test_a_front_end_that_goes_in_mid_flight_leaves_the_next_a_back_end(bench, backend):
+def test_a_front_end_that_goes_in_mid_flight_leaves_the_next_a_back_end(bench, either_build):
     image, path = bench.image(2 * MIB), bench.folder / "blk.sock"
     process = bench.keep(backends.Process([backends.husk_backend(), "blk", "--socket", path, "--path", image,
                                            "--num-queues", "2"]))
