@@ -2,13 +2,16 @@
 
 import os
 import pathlib
+import shlex
 import subprocess
+import time
 
 import pytest
 
 import images
 import peers
 import testhost
+from conftest import QUIET
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -94,3 +97,91 @@ def test_guest_of_firmware_reboots_into_firmware(firmware, debian):
     machine.event("rebooted", BOOT)
     machine.expect(r"Linux .*x86_64", BOOT)
     machine.event("rebooted", BOOT)
+
+
+@pytest.fixture
+def igvm(host, firmware):
+    """igvm(name, platform, words, *options): an IGVM file of that firmware for a kernel that is told words; its path."""
+
+    def build(name, platform, words, *options):
+        path = f"{host.folder}/{name}.igvm"
+        host.run(shlex.join([host.husk, "igvm", "build", "--firmware", firmware(name), "--platform", platform, "--output",
+                             path, "--kernel", host.guest_kernel, "--initramfs", host.guest_initramfs, "--cmdline",
+                             QUIET + words, *map(str, options)]))
+        return path
+
+    return build
+
+
+@pytest.mark.parametrize("name, platform, words, cpus, memory, mib", [
+    ("amdsev", "sev-snp", ["--platform", "sev_snp=off"], 2, "6G", 6144), ("amdsev", "native", [], 1, "512M", 512)])
+def test_firmware_from_an_igvm_file_boots_the_kernel_the_file_was_made_for(igvm, debian, name, platform, words, cpus,
+                                                                           memory, mib):
+    path = igvm(name, platform, "husk.poweroff", "--host-map", "--cpus", cpus)
+    machine = debian("husk.poweroff", "--igvm", path, *words, cpus=cpus, memory=memory)
+    machine.expect(r"Linux .*x86_64", BOOT)
+    kib = int(machine.expect(r"husk-guest: memory (\d+) kB\r*\n")[1])
+    machine.expect(rf"husk-guest: cpus {cpus}\r*\n")
+    assert mib * 0.85 - 64 < kib / 1024 <= mib
+    machine.expect(r"husk-guest: off")
+    machine.ends_with(0)
+
+
+class Kernels:
+    """Debian's kernel in a file of the host, and another kernel to take its place: the same with a byte behind it."""
+
+    def __init__(self, host):
+        self.host, self.path = host, f"{host.folder}/vmlinuz-now"
+        self.bytes = int(host.run(f"cp {host.guest_kernel} {self.path}; wc -c < {self.path}")[1])
+
+    def exchange(self):
+        self.host.run(f"cp {self.path} {self.path}.next; echo >> {self.path}.next; mv {self.path}.next {self.path}")
+
+    def bytes_read(self):
+        """By husk, of all files, so far."""
+        return int(self.host.run(f"for pid in $(pidof husk); do grep -q {self.path} /proc/$pid/cmdline && "
+                                 "awk '/rchar/ { print $2 }' /proc/$pid/io; done")[1])
+
+
+def boot(start, kernels, *options):
+    return start("--kernel", kernels.path, "--initramfs", kernels.host.guest_initramfs, "--cmdline",
+                 QUIET + "husk.reboot", "--memory", "size=512M", "--serial", "tty", *options, pty=True)
+
+
+def assert_refused(machine, kernels, read_before, seconds):
+    """The firmware reads the kernel, and nothing comes of it in several times as long as it takes from reset to Linux."""
+    end = time.monotonic() + BOOT
+    while kernels.bytes_read() < read_before + kernels.bytes:
+        assert time.monotonic() < end
+    with pytest.raises(testhost.HostError, match="not within"):
+        machine.expect(r"Linux .*x86_64", 3 * seconds)
+    assert machine.process.status is None
+
+
+def test_firmware_refuses_a_kernel_that_is_not_the_one_hashed(firmware, start, host):
+    # The hashes are made when husk starts; what the guest is handed is opened anew in each of its lives.
+    kernels = Kernels(host)
+    machine = boot(start, kernels, "--firmware", firmware("amdsev"))
+    machine.event("booted", BOOT)
+    began = time.monotonic()
+    kernels.exchange()
+    machine.expect(r"Linux .*x86_64", BOOT)
+    seconds = time.monotonic() - began
+    machine.event("rebooted", BOOT)
+    assert_refused(machine, kernels, kernels.bytes_read(), seconds)
+
+
+def test_firmware_in_an_igvm_file_refuses_another_kernel(igvm, start, host):
+    kernels = Kernels(host)
+    path = igvm("amdsev", "sev-snp", "husk.reboot")
+    words = ["--igvm", path, "--platform", "sev_snp=off"]
+    machine = boot(start, kernels, *words, "--no-reboot")
+    machine.event("booted", BOOT)
+    began = time.monotonic()
+    machine.expect(r"Linux .*x86_64", BOOT)
+    seconds = time.monotonic() - began
+    machine.ends_with(3)
+    kernels.exchange()
+    machine = boot(start, kernels, *words)
+    machine.event("booted", BOOT)
+    assert_refused(machine, kernels, 0, seconds)
