@@ -24,8 +24,7 @@ static int own_bytes(const struct plan *plan, struct plan_run *run, struct error
         if (ret < 0)
             return error_set_errno(err, ret, "could not read '%s'", file->path);
     }
-    run->source = PLAN_SOURCE_BYTES;
-    run->bytes = bytes;
+    plan_run_take_bytes(run, bytes);
     bytes = NULL;
     return 0;
 }

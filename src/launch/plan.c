@@ -103,6 +103,12 @@ struct plan_run *plan_add_pages(struct plan *plan, uint64_t gpa, uint64_t len,
     return run;
 }
 
+void plan_run_take_bytes(struct plan_run *run, uint8_t *bytes)
+{
+    run->source = PLAN_SOURCE_BYTES;
+    run->bytes = bytes;
+}
+
 int plan_add_bytes(struct plan *plan, uint64_t gpa, const void *bytes, uint64_t len,
                    const char *origin, struct error *err)
 {

@@ -142,6 +142,9 @@ static inline uint32_t plan_run_directive(const struct plan_run *run, uint64_t o
 /** plan_take_runs() - move all runs of @from to the end of @plan, whose files they refer to. Returns 0 or -ENOMEM. */
 int plan_take_runs(struct plan *plan, struct plan *from, struct error *err);
 
+/** plan_run_take_bytes() - @run's contents are its length of @bytes from now on, which the plan frees. */
+void plan_run_take_bytes(struct plan_run *run, uint8_t *bytes);
+
 /** plan_add_bytes() - a run of @len bytes copied from @bytes; type PLAN_PAGE_NORMAL.
  * @gpa: page-aligned guest physical address.
  *
