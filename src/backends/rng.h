@@ -2,8 +2,8 @@
  * The entropy back-end: `husk-backend rng`. One queue of buffers, each of which the driver gets back with random bytes in
  * it (virtio 1.2, 5.4).
  *
- * A request is taken from its queue only when there are bytes for it: a source that has none to give holds up the
- * driver's requests and nothing else.
+ * A request stays in its queue until there are bytes for it: a source that has none to give holds up the driver's requests
+ * and nothing else.
  */
 #ifndef HUSK_BACKENDS_RNG_H
 #define HUSK_BACKENDS_RNG_H

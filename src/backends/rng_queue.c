@@ -1,4 +1,4 @@
-/* The entropy queue: wait for a request, then for bytes, then take the request. */
+/* The entropy queue: a request for which there are no bytes stays in the ring. */
 #include "backends/rng.h"
 
 #include "base/bytes.h"
@@ -64,17 +64,19 @@ static int serve_batch(struct rng_device *device, struct vu_queue *queue)
     unsigned n = 0;
     int ret = 0;
     while (n < BATCH_MAX && ret == 0) {
-        if (!device->n)
-            ret = fill(device);
-        if (ret != 0)
-            break;
         int popped = vu_queue_pop(queue, &chain);
         if (popped < 0)
             ret = -EPIPE;
         if (popped <= 0)
             break;
-        give(device, queue, &chain);
-        n++;
+        if (!device->n)
+            ret = fill(device);
+        if (ret == 0) {
+            give(device, queue, &chain);
+            n++;
+        } else {
+            vu_queue_unpop(queue, &chain);
+        }
     }
     if (n)
         vu_queue_notify(queue);
