@@ -288,6 +288,8 @@ static int insert_area(struct reader *r, const struct igvm_header *h, struct err
 /** keep_features() - SEV_FEATURES are one value for the whole guest. */
 static void keep_features(struct reader *r, const struct igvm_header *h, uint64_t features)
 {
+    if (r->options->ordinary)
+        return;
     if (r->plan->platform == PLAN_SEV_SNP && !(features & SEV_FEATURE_SNP_ACTIVE))
         warn(r->options,
              "header %" PRIu32 ": SEV_FEATURES 0x%" PRIx64 " lack SNP_ACTIVE, which KVM adds",

@@ -197,6 +197,24 @@ def test_headers_that_may_be_ignored_are(guest):
 
 
 @pytest.mark.usefixtures("needs_kvm")
+def test_headers_that_ask_nothing_of_an_ordinary_guest_are_taken(guest):
+    file = guest.file(2, (igvm_files.SEV_SNP,))
+    file.add(igvm_files.POLICY, struct.pack("<QII", 0x30000, 1, 0))
+    file.add(igvm_files.REGION, struct.pack("<IHBB5Q", 1, 0, 0, 2, PAGE, 0x700000, 0x10000, 0x700000, 0x900000))
+    file.add(igvm_files.TABLE_REGION, struct.pack("<IHH3Q", 1, 0, 0, 0x800000, 0x4000, PAGE))
+    for kind in igvm_files.CORIM:
+        file.add(kind, struct.pack("<IIII", 1, 0, 16, 0), 4, b"\xd9" * 16)
+    guest.payload(file, (0x700000, 16))
+    file.page(0x700000, 1, b"\x66" * 16)
+    file.context(1, vmsa(long_mode()), gpa=VMSA_GPA)
+    file.add(igvm_files.ID_BLOCK, struct.pack("<II80s4I", 1, 0, b"\x11" * 80, 1, 7, 1, 0) + b"\x22" * 144 +
+             struct.pack("<II144s", 2, 0, b"\x33" * 144) + bytes(144 + 152))
+    dump = guest.dump(file, "--platform", "sev_snp=off")
+    assert_state(dump[:1024], long_mode())
+    assert dump[1024:] == b"\x66" * 16
+
+
+@pytest.mark.usefixtures("needs_kvm")
 def test_processors_without_context_are_told_of_and_wait(guest):
     file = guest.file()
     guest.payload(file)

@@ -1,4 +1,4 @@
-/* usage: make-igvm-corpus FOLDER: writes the seeds of corpus/igvm-parse, igvm-show and measure below FOLDER. */
+/* usage: make-igvm-corpus FOLDER: writes the seeds of corpus/igvm-parse, igvm-run, igvm-show and measure below FOLDER. */
 #include "../unit/igvm_samples.h"
 
 #include <stdio.h>
@@ -24,7 +24,8 @@ static void store_sample(const char *folder, const char *name, const struct samp
     uint8_t *file = sample_finish(s, &size);
     store(folder, "igvm-parse", name, "", 0, file, size);
     store(folder, "igvm-show", name, "", 0, file, size);
-    store(folder, "measure", name, "\x41", 1, file, size); /* an IGVM file, as husk launches it */
+    store(folder, "measure", name, "\x41", 1, file, size);  /* an IGVM file, as husk launches it */
+    store(folder, "igvm-run", name, "\x11", 1, file, size); /* its platform SEV_SNP, not isolated */
     free(file);
 }
 
@@ -39,6 +40,8 @@ int main(int argc, char **argv)
     store_sample(argv[1], "all-x64", s);
     sample_all_aarch64(s);
     store_sample(argv[1], "all-aarch64", s);
+    sample_runnable(s);
+    store_sample(argv[1], "runnable", s);
     free(s);
     /* Two pages of firmware with a table: GUIDs as firmware stores them. */
     static const uint8_t metadata_guid[] = {0x66, 0x65, 0x88, 0xdc, 0x4a, 0x98, 0x98, 0x47,

@@ -296,6 +296,37 @@ void sample_all_x64(struct sample *s)
     sample_add(s, 0x80000999, &optional, -1);
 }
 
+void sample_runnable(struct sample *s)
+{
+    memset(s, 0, sizeof(*s));
+    s->version = 2;
+    sample_platform(s, 1, 2);
+    sample_platform(s, 2, 0);
+    sample_policy(s, 0x30000, 1);
+    add_regions(s);
+    add_corim(s, 0x104, 20);
+    add_corim(s, 0x105, 12);
+    sample_area(s, 0x2000, 5);
+    static const uint32_t parameters[] = {0x307, 0x308, 0x309, 0x30a, 0x30c,
+                                          0x30e, 0x30f, 0x310, 0x313};
+    for (uint32_t i = 0; i < 9; i++)
+        sample_parameter(s, parameters[i], 5, i * 0x200);
+    sample_insert(s, 0x10000, 3, 5);
+    sample_page(s, 0x1000, 3, 0xab, 0, 0);
+    sample_page(s, 0x2000, 3, -1, 2, 0);
+    sample_page(s, 0x3000, 1, -1, 0, 1);
+    sample_page(s, 0x4000, 1, -1, 0, 2);
+    sample_page(s, 0x40000000, 3, 0xcd, 4, 0);
+    sample_page(s, 0x200000, 3, -1, 1, 0);
+    add_memory(s);
+    sample_context(s, 0xFFFFFFFFF000, 1, 0, sample_data(s, 0, 4096));
+    sample_context(s, 0, 2, 0, sample_data(s, 0, 4096));
+    add_id_block(s);
+    struct payload optional = {0};
+    put_fill(&optional, 0x5a, 5);
+    sample_add(s, 0x80000999, &optional, -1);
+}
+
 void sample_all_aarch64(struct sample *s)
 {
     memset(s, 0, sizeof(*s));

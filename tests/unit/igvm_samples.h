@@ -59,6 +59,9 @@ void sample_small(struct sample *s);
 /** sample_all_x64() - every header type that exists on x64, format version 2. */
 void sample_all_x64(struct sample *s);
 
+/** sample_runnable() - every header that a guest with one processor can be given. */
+void sample_runnable(struct sample *s);
+
 /** sample_all_aarch64() - what exists on AArch64 only. */
 void sample_all_aarch64(struct sample *s);
 
