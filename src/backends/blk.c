@@ -4,9 +4,13 @@
 #include "backends/blk_config.h"
 #include "backends/blk_options.h"
 #include "backends/blk_queue.h"
+#include "backends/blk_ring.h"
+#include "base/bytes.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 struct blk {
@@ -54,6 +58,15 @@ static int set(void *state, int val, const char *value, struct error *err)
     return blk_options_set(&blk->options, val, value, err);
 }
 
+static void open_rings(struct blk_device *device)
+{
+    int code;
+    unsigned entries = MIN(device->queue_size, BLK_RING_ENTRIES);
+    device->rings = blk_rings_open(device->n_queues, entries, &code);
+    if (!device->rings)
+        log_warn("no io_uring (%s): requests of a queue wait for each other", strerror(-code));
+}
+
 static int open_blk(void *state, struct vu_backend *backend, struct error *err)
 {
     struct blk *blk = state;
@@ -71,6 +84,7 @@ static int open_blk(void *state, struct vu_backend *backend, struct error *err)
     device->n_queues = blk->options.n_queues;
     device->queue_size = blk->options.queue_size;
     device->poll_us = blk->options.poll_us;
+    open_rings(device);
     backend->ops = &ops;
     backend->device = device;
     backend->features = blk_features(&device->disk);
@@ -85,6 +99,7 @@ static int open_blk(void *state, struct vu_backend *backend, struct error *err)
 static void destroy(void *state)
 {
     struct blk *blk = state;
+    blk_rings_close(blk->device.rings);
     blk_disk_close(&blk->device.disk);
     blk_options_clear(&blk->options);
     free(blk);

@@ -15,6 +15,7 @@
 #include "backends/blk_queue.h"
 
 #include "backends/blk_config.h"
+#include "backends/blk_ring.h"
 #include "backends/blk_task.h"
 #include "base/bytes.h"
 #include "base/log.h"
@@ -30,7 +31,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RING_ENTRIES_MAX 128u
 #define BATCH_REQUESTS 32u   /* looks at the stop event and at what has ended at least so often */
 #define NOTIFY_BYTES KIB(64) /* a driver works on what is done while the rest is copied */
 #define LARGE_READ_BYTES KIB(128) /* takes longer to copy than a helper to wake */
@@ -47,8 +47,8 @@ struct blk_queue {
     struct blk_device *device;
     struct vu_queue *queue;
     int epoll, timer;
-    bool has_ring, held, broken, stopping, was_slow;
-    struct io_uring ring;
+    bool held, broken, stopping, was_slow;
+    struct io_uring *ring;      /* NULL: there is none */
     unsigned under_way, queued; /* in the ring; of these, not yet submitted */
     unsigned helped, helpers;   /* large reads that kernel threads make for this one; at most */
     struct blk_task *put_off;   /* a large read not yet started */
@@ -85,7 +85,7 @@ static void answer(struct blk_queue *q, struct blk_task *task)
 
 static bool submit(struct blk_queue *q)
 {
-    int n = q->queued ? io_uring_submit(&q->ring) : 0;
+    int n = q->queued ? io_uring_submit(q->ring) : 0;
     if (n > 0)
         q->queued -= MIN((unsigned)n, q->queued);
     return n >= 0;
@@ -96,9 +96,9 @@ static bool hand_over(struct blk_queue *q, struct blk_task *task, const struct b
 {
     if (io->kind == BLK_IO_DISCARD)
         return false;
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(q->ring);
     if (!sqe && submit(q))
-        sqe = io_uring_get_sqe(&q->ring);
+        sqe = io_uring_get_sqe(q->ring);
     if (!sqe || !blk_io_prepare(&q->device->disk, io, sqe))
         return false;
     io_uring_sqe_set_data(sqe, task);
@@ -155,7 +155,7 @@ static void start(struct blk_queue *q, struct blk_task *task)
     struct blk_io io;
     while (blk_task_next(task, &io)) {
         int64_t result = task->helped ? -EAGAIN : try_here(q, &io);
-        if (result == -EAGAIN && q->has_ring && io.kind != BLK_IO_DISCARD) {
+        if (result == -EAGAIN && q->ring && io.kind != BLK_IO_DISCARD) {
             struct blk_task *kept = task == &q->task ? blk_task_keep(task) : task;
             if (kept && blk_task_next(kept, &io) && hand_over(q, kept, &io)) {
                 q->under_way++;
@@ -213,10 +213,10 @@ static bool reap(struct blk_queue *q)
 {
     struct io_uring_cqe *cqe;
     bool any = false;
-    while (q->under_way && io_uring_peek_cqe(&q->ring, &cqe) == 0) {
+    while (q->under_way && io_uring_peek_cqe(q->ring, &cqe) == 0) {
         struct blk_task *task = io_uring_cqe_get_data(cqe);
         int64_t result = cqe->res;
-        io_uring_cqe_seen(&q->ring, cqe);
+        io_uring_cqe_seen(q->ring, cqe);
         go_on(q, task, result);
         any = true;
     }
@@ -294,7 +294,7 @@ static bool watch(struct blk_queue *q, uint64_t since_ns)
     do {
         for (unsigned i = 0; i < 16; i++) {
             __builtin_ia32_pause();
-            if (q->under_way && io_uring_cq_ready(&q->ring))
+            if (q->under_way && io_uring_cq_ready(q->ring))
                 return true;
         }
         if (serve_batch(q) || q->broken)
@@ -362,11 +362,11 @@ static void drain(struct blk_queue *q)
         start(q, &q->task);
     q->held = false;
     while (q->under_way) {
-        if (!submit(q) && io_uring_cq_ready(&q->ring) == 0)
+        if (!submit(q) && io_uring_cq_ready(q->ring) == 0)
             nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         struct io_uring_cqe *cqe;
         if (!q->queued)
-            (void)io_uring_wait_cqe(&q->ring, &cqe);
+            (void)io_uring_wait_cqe(q->ring, &cqe);
         reap(q);
     }
     announce(q);
@@ -378,19 +378,12 @@ static bool watch_fd(struct blk_queue *q, int fd, enum wake what, uint32_t event
     return fd >= 0 && epoll_ctl(q->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-static void open_ring(struct blk_queue *q)
+static void take_ring(struct blk_queue *q)
 {
+    q->ring = blk_rings_get(q->device->rings, vu_queue_index(q->queue));
     cpu_set_t cpus;
-    if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+    if (q->ring && sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
         q->helpers = CPU_COUNT(&cpus) > 1 ? HELPERS_MAX : 0;
-    unsigned entries = MIN(vu_queue_size(q->queue), RING_ENTRIES_MAX);
-    int r = io_uring_queue_init(entries, &q->ring, IORING_SETUP_CLAMP);
-    q->has_ring = r == 0;
-    if (r == 0)
-        return;
-    q->helpers = 0;
-    log_warn("queue %u: no io_uring (%s): requests wait for each other", vu_queue_index(q->queue),
-             strerror(-r));
 }
 
 static bool open_events(struct blk_queue *q)
@@ -402,7 +395,7 @@ static bool open_events(struct blk_queue *q)
     /* Edge-triggered, a kick need not be read. */
     return q->epoll >= 0 && watch_fd(q, vu_queue_stop_fd(q->queue), WAKE_STOP, EPOLLIN) &&
            (kick < 0 || watch_fd(q, kick, WAKE_KICK, EPOLLIN | EPOLLET)) &&
-           (!q->has_ring || watch_fd(q, q->ring.ring_fd, WAKE_RING, EPOLLIN)) &&
+           (!q->ring || watch_fd(q, q->ring->ring_fd, WAKE_RING, EPOLLIN)) &&
            (!q->device->limit.on || watch_fd(q, q->timer, WAKE_TIMER, EPOLLIN));
 }
 
@@ -417,15 +410,13 @@ void blk_queue_run(struct blk_device *device, struct vu_queue *queue)
     q->device = device;
     q->queue = queue;
     q->timer = -1;
-    open_ring(q);
+    take_ring(q);
     if (open_events(q))
         serve(q);
     else
         log_error("queue %u: could not wait for events: %s", vu_queue_index(queue),
                   strerror(errno));
     drain(q);
-    if (q->has_ring)
-        io_uring_queue_exit(&q->ring);
     if (q->timer >= 0)
         close(q->timer);
     if (q->epoll >= 0)

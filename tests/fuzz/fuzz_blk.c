@@ -7,6 +7,7 @@
  */
 #include "backends/blk_config.h"
 #include "backends/blk_queue.h"
+#include "backends/blk_ring.h"
 #include "base/bytes.h"
 #include "fake_queue.h"
 
@@ -28,6 +29,7 @@ struct input {
 };
 
 static struct vu_queue queue;
+static struct blk_rings *rings;
 static uint8_t *arena;
 static uint8_t snapshot[DISK_BYTES], now[DISK_BYTES];
 
@@ -56,6 +58,8 @@ static void set_up(void)
     arena = all + PAGE_BYTES;
     check(mprotect(arena, ARENA_BYTES, PROT_READ | PROT_WRITE) == 0);
     check(fake_queue_init(&queue) == 0);
+    int code; /* without io_uring requests wait for each other */
+    rings = blk_rings_open(1, BLK_RING_ENTRIES, &code);
 }
 
 /* Buffers may overlap each other; those read come from the input. */
@@ -84,7 +88,7 @@ static void fill_disk(int fd)
 
 static struct blk_device make_device(int fd, uint8_t how)
 {
-    struct blk_device device = {.n_queues = 1, .queue_size = 128};
+    struct blk_device device = {.n_queues = 1, .queue_size = 128, .rings = rings};
     struct rate_limit_params limits = {.ops = {.size = 1, .refill_ms = 1}};
     device.disk.fd = fd;
     device.disk.bytes = DISK_BYTES;

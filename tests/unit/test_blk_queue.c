@@ -8,11 +8,13 @@
 #include "backends/blk_options.h"
 #include "backends/blk_queue.h"
 #include "backends/blk_request.h"
+#include "backends/blk_ring.h"
 #include "base/bytes.h"
 #include "fake_queue.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdlib.h>
@@ -73,6 +75,8 @@ static void open_bench(bool direct, bool readonly)
     assert_int_equal(r, 0);
     rate_limit_init(&bench.device.limit, &options.limits, 0);
     bench.device.poll_us = 50;
+    bench.device.rings = blk_rings_open(1, BLK_RING_ENTRIES, &r);
+    assert_int_equal(r, 0);
     assert_int_equal(fake_queue_init(&bench.queue), 0);
     bench.memory =
         mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -81,6 +85,7 @@ static void open_bench(bool direct, bool readonly)
 
 static void close_bench(void)
 {
+    blk_rings_close(bench.device.rings);
     blk_disk_close(&bench.device.disk);
     close(bench.peek);
     fake_queue_clear(&bench.queue);
@@ -450,8 +455,13 @@ static void without_io_uring_everything_still_works(void **state)
     };
     pid_t child = fork();
     if (child == 0) {
+        int code;
+        blk_rings_close(bench.device.rings);
         if (!forbid_io_uring())
             _exit(1);
+        bench.device.rings = blk_rings_open(1, BLK_RING_ENTRIES, &code);
+        if (bench.device.rings || code != -EPERM)
+            _exit(3);
         blk_queue_run(&bench.device, &bench.queue);
         _exit(bench.queue.n_answered == ARRAY_SIZE(status) ? 0 : 2);
     }
@@ -465,6 +475,31 @@ static void without_io_uring_everything_still_works(void **state)
     close_bench();
 }
 
+/* The operations that a ring would carry out for whoever took the process over. */
+static void a_ring_opens_no_file_and_connects_nowhere(void **state)
+{
+    (void)state;
+    int code;
+    struct blk_rings *rings = blk_rings_open(2, 8, &code);
+    assert_non_null(rings);
+    assert_null(blk_rings_get(rings, 2));
+    struct io_uring *ring = blk_rings_get(rings, 1);
+    static const uint8_t forbidden[] = {IORING_OP_OPENAT,   IORING_OP_OPENAT2, IORING_OP_CONNECT,
+                                        IORING_OP_UNLINKAT, IORING_OP_SENDMSG, IORING_OP_READ,
+                                        IORING_OP_ACCEPT,   IORING_OP_STATX};
+    for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+        struct io_uring_cqe *cqe;
+        io_uring_prep_openat(sqe, AT_FDCWD, "/dev/null", O_RDONLY, 0);
+        sqe->opcode = forbidden[i];
+        assert_int_equal(io_uring_submit_and_wait(ring, 1), 1);
+        assert_int_equal(io_uring_peek_cqe(ring, &cqe), 0);
+        assert_int_equal(cqe->res, -EACCES);
+        io_uring_cqe_seen(ring, cqe);
+    }
+    blk_rings_close(rings);
+}
+
 static void a_limited_disk_waits_and_serves_in_order(void **state)
 {
     (void)state;
@@ -473,7 +508,7 @@ static void a_limited_disk_waits_and_serves_in_order(void **state)
     struct timespec before, after;
     clock_gettime(CLOCK_MONOTONIC, &before);
     rate_limit_init(&bench.device.limit, &params,
-                   (uint64_t)before.tv_sec * 1000000000u + (uint64_t)before.tv_nsec);
+                    (uint64_t)before.tv_sec * 1000000000u + (uint64_t)before.tv_nsec);
     volatile uint8_t *status[12];
     uint8_t *data = room(512, 1);
     for (unsigned i = 0; i < 12; i++)
@@ -556,6 +591,7 @@ int main(void)
         cmocka_unit_test(a_read_only_disk_refuses_writes_and_keeps_its_data),
         cmocka_unit_test(a_driver_that_cannot_flush_is_written_through),
         cmocka_unit_test(without_io_uring_everything_still_works),
+        cmocka_unit_test(a_ring_opens_no_file_and_connects_nowhere),
         cmocka_unit_test(a_limited_disk_waits_and_serves_in_order),
         cmocka_unit_test(a_broken_ring_ends_the_queue_after_what_is_under_way),
         cmocka_unit_test(a_ring_smaller_than_its_requests_is_enough),
