@@ -107,6 +107,7 @@ static void destroy(void *state)
 
 const struct backend_kind blk_kind = {
     .name = "blk",
+    .role = CAGE_BLK,
     .summary = "a raw image file or a block device",
     .help = blk_options_help,
     .options = blk_long_options,

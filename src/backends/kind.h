@@ -3,6 +3,7 @@
 #define HUSK_BACKENDS_KIND_H
 
 #include "backends/server.h"
+#include "sandbox/roles.h"
 
 #include <getopt.h>
 
@@ -11,6 +12,7 @@
 
 struct backend_kind {
     const char *name;
+    enum cage_role role; /* what it may call */
     const char *summary; /* one line of the overview */
     const char *help;    /* the kind's own options for --help, a line each, ended by a line break */
     /* getopt_long's table without the common options, ended by a zero entry; .flag is NULL, .val from

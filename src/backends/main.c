@@ -7,12 +7,14 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "sandbox/cage.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <unistd.h>
 
 enum { STATUS_ENDED = 0, STATUS_ERROR = 1, STATUS_USAGE = 2 };
 
@@ -24,13 +26,14 @@ static const struct backend_kind *const kinds[] = {
     NULL,
 };
 
-enum { OPTION_SOCKET = 1, OPTION_FD, OPTION_NAME, OPTION_LOG_FORMAT, OPTION_HELP };
+enum { OPTION_SOCKET = 1, OPTION_FD, OPTION_NAME, OPTION_LOG_FORMAT, OPTION_SECCOMP, OPTION_HELP };
 
 static const struct option common_options[] = {
     {"socket", required_argument, NULL, OPTION_SOCKET},
     {"fd", required_argument, NULL, OPTION_FD},
     {"name", required_argument, NULL, OPTION_NAME},
     {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
+    {"seccomp", required_argument, NULL, OPTION_SECCOMP},
     {"help", no_argument, NULL, OPTION_HELP},
 };
 
@@ -40,6 +43,7 @@ struct settings {
     const char *socket, *name;
     int fd; /* -1 without --fd */
     unsigned verbosity;
+    enum seccomp_mode seccomp;
     bool help;
 };
 
@@ -67,6 +71,9 @@ static void print_help(const struct backend_kind *kind)
         "  --name NAME          what messages call this device (%s)\n"
         "  -v                   say more; twice: every request of the front-end\n"
         "  --log-format FORMAT  text or json (text)\n"
+        "  --seccomp MODE       a system call that the device does not need ends it (true), is\n"
+        "                       carried out (false), and logged by the kernel (log), or fails "
+        "(errno)\n"
         "\n"
         "%s",
         kind->name, kind->summary, kind->name, kind->help);
@@ -99,6 +106,10 @@ static int set_common(struct settings *settings, int option, const char *value, 
         if (strcmp(value, "text") != 0 && strcmp(value, "json") != 0)
             return error_set(err, -EINVAL, "--log-format %s: text or json", value);
         log_set_format(strcmp(value, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+        return 0;
+    case OPTION_SECCOMP:
+        if (!seccomp_mode_parse(value, &settings->seccomp))
+            return error_set(err, -EINVAL, "--seccomp %s: true, false, log or errno", value);
         return 0;
     case OPTION_HELP:
         settings->help = true;
@@ -187,7 +198,21 @@ static int serve(const struct backend_kind *kind, void *state, const struct sett
     if (ret < 0)
         return ret == -EINVAL ? STATUS_USAGE : STATUS_ERROR;
     backend.name = name;
-    ret = settings->socket ? vu_serve_path(&backend, settings->socket, stop_fd, err)
+    int listener = settings->socket ? vu_listen(settings->socket, err) : -1;
+    if (settings->socket && listener < 0)
+        return STATUS_ERROR;
+    const struct cage cage = {
+        .role = kind->role,
+        .extra = settings->socket ? CAGE_LISTENS : 0,
+        .seccomp = settings->seccomp,
+        .name = name,
+    };
+    if (cage_back_end(&cage, settings->socket, err) < 0) {
+        if (settings->socket)
+            unlink(settings->socket);
+        return STATUS_ERROR;
+    }
+    ret = settings->socket ? vu_serve_path(&backend, listener, settings->socket, stop_fd, err)
                            : vu_serve(&backend, settings->fd, stop_fd, err);
     return ret < 0 ? STATUS_ERROR : STATUS_ENDED;
 }
@@ -216,7 +241,7 @@ int main(int argc, char **argv)
         log_error("there is no kind of back-end '%s'; `husk backend --help` lists them", argv[1]);
         return STATUS_USAGE;
     }
-    struct settings settings = {.fd = -1};
+    struct settings settings = {.fd = -1, .seccomp = SECCOMP_ON};
     struct error err = ERROR_INIT;
     void *state = kind->create();
     int status = STATUS_ERROR;

@@ -167,6 +167,7 @@ static void destroy(void *state)
 
 const struct backend_kind net_kind = {
     .name = "net",
+    .role = CAGE_NET,
     .summary = "a tap interface",
     .help = net_options_help,
     .options = net_long_options,

@@ -115,6 +115,7 @@ static void destroy(void *state)
 
 const struct backend_kind rng_kind = {
     .name = "rng",
+    .role = CAGE_RNG,
     .summary = "random bytes",
     .help = help,
     .options = long_options,

@@ -80,8 +80,7 @@ static int remove_stale(const struct sockaddr_un *address)
     return unlink(address->sun_path) < 0 ? -errno : 0;
 }
 
-/** listen_on() - returns the descriptor or -errno. */
-static int listen_on(const char *path, struct error *err)
+int vu_listen(const char *path, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof(address.sun_path))
@@ -100,11 +99,9 @@ static int listen_on(const char *path, struct error *err)
     return take_fd(&fd);
 }
 
-int vu_serve_path(struct vu_backend *backend, const char *path, int stop_fd, struct error *err)
+int vu_serve_path(struct vu_backend *backend, int listener, const char *path, int stop_fd,
+                  struct error *err)
 {
-    _cleanup_close_ int listener = listen_on(path, err);
-    if (listener < 0)
-        return listener;
     int ret;
     while ((ret = wait_for(listener, stop_fd)) > 0) {
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -116,6 +113,7 @@ int vu_serve_path(struct vu_backend *backend, const char *path, int stop_fd, str
         if (fd >= 0 && vu_serve(backend, fd, stop_fd, &why) < 0)
             log_error("%s: the connection was ended: %s", backend->name, why.message);
     }
+    close(listener);
     unlink(path);
     return ret < 0 ? error_set_errno(err, ret, "socket %s", path) : 0;
 }

@@ -69,12 +69,20 @@ struct vu_backend {
 int vu_serve(struct vu_backend *backend, int fd, int stop_fd, struct error *err);
 
 /**
- * vu_serve_path() - listen on @path and serve one front-end after another until @stop_fd is readable. What ends a
- * connection is logged. A socket that nobody listens on any more is replaced; the socket is removed at the end.
+ * vu_listen() - make the socket @path. One that nobody listens on any more is replaced.
  *
- * Return: 0 when stopped; -errno with @err filled if @path cannot be listened on.
+ * Return: the descriptor, for vu_serve_path(); -errno with @err filled if @path cannot be listened on.
  */
-int vu_serve_path(struct vu_backend *backend, const char *path, int stop_fd, struct error *err);
+int vu_listen(const char *path, struct error *err);
+
+/**
+ * vu_serve_path() - serve one front-end after another until @stop_fd is readable. What ends a connection is logged.
+ * @listener: of vu_listen(), closed at the end; its socket @path is removed then.
+ *
+ * Return: 0 when stopped; -errno with @err filled.
+ */
+int vu_serve_path(struct vu_backend *backend, int listener, const char *path, int stop_fd,
+                  struct error *err);
 
 /* --- What a queue's thread may call, for its queue alone. --- */
 

@@ -1,0 +1,47 @@
+#include "sandbox/cage.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "sandbox/limits.h"
+
+#include <libgen.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* The sanitizers make system calls of their own: they open files, and stop the process's threads from another process to
+ * look for leaks. In a build with them a filter only logs, and paths stay open. */
+#ifdef HUSK_SANITIZED
+static const bool sanitized = true;
+#else
+static const bool sanitized = false;
+#endif
+
+int cage_filter(const struct cage *cage, struct error *err)
+{
+    if (cage->seccomp == SECCOMP_OFF)
+        return 0;
+    tzset(); /* which the C library would do, from a file, when the first time is written to the log */
+    const struct cage_role_of *role = &cage_roles[cage->role];
+    struct call_list lists[CAGE_LISTS_MAX];
+    size_t n = cage_calls(cage->role, cage->extra, lists);
+    _cleanup_(seccomp_free) struct seccomp_program program;
+    char who[64];
+    snprintf(who, sizeof(who), "%s%s%s", cage->name ? cage->name : "", cage->name ? ": " : "",
+             role->process);
+    int ret = seccomp_build(lists, n, sanitized ? SECCOMP_LOG : cage->seccomp, &program, err);
+    if (ret == 0)
+        ret = seccomp_report(who, err);
+    return ret < 0 ? ret : seccomp_install(&program, err);
+}
+
+int cage_back_end(const struct cage *cage, const char *socket, struct error *err)
+{
+    const char *who = cage->name ? cage->name : cage_roles[cage->role].name;
+    _cleanup_free_ char *copy = socket ? strdup(socket) : NULL;
+    const struct landlock_path folder = {copy ? dirname(copy) : NULL, LANDLOCK_REMOVE};
+    int ret = limits_back_end(err);
+    if (ret == 0 && !sanitized)
+        ret = landlock_enter(who, &folder, copy ? 1 : 0, err);
+    return ret < 0 ? ret : cage_filter(cage, err);
+}

@@ -1,0 +1,41 @@
+/*
+ * Landlock: which paths a process may still open, checked by the kernel at each opening. By raw system calls; what the
+ * kernel does not know is left out, and said in the log.
+ */
+#ifndef HUSK_SANDBOX_LANDLOCK_H
+#define HUSK_SANDBOX_LANDLOCK_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+
+/* What may be done below a path, or with it if it is a file. Whatever is not named by any path is forbidden. */
+enum landlock_access {
+    LANDLOCK_READ = 1,
+    LANDLOCK_WRITE =
+        2, /* and truncate, make and remove files, folders, sockets and pipes in a folder */
+    LANDLOCK_EXECUTE = 4,
+    LANDLOCK_REMOVE = 8,  /* files and sockets in a folder, nothing else */
+    LANDLOCK_DEVICE = 16, /* ioctls of a device */
+};
+
+struct landlock_path {
+    const char *path;
+    unsigned access; /* of enum landlock_access */
+};
+
+/** landlock_version() - of the kernel's interface; 0 if there is none. */
+int landlock_version(void);
+
+/**
+ * landlock_enter() - this thread, and what it starts, may open nothing but what @paths allow, from now on.
+ * @who: for the log.
+ *
+ * A path that does not exist is left out. TCP is forbidden from Linux 6.7 on; signals and abstract sockets to processes
+ * outside from 6.12 on.
+ *
+ * Return: 0, also where there is no Landlock; -errno if it is there and refuses.
+ */
+int landlock_enter(const char *who, const struct landlock_path *paths, size_t n, struct error *err);
+
+#endif

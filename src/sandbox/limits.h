@@ -1,0 +1,15 @@
+/* How much of the host's resources a process of a VM may take. */
+#ifndef HUSK_SANDBOX_LIMITS_H
+#define HUSK_SANDBOX_LIMITS_H
+
+#include "base/error.h"
+#include "base/bytes.h"
+
+/* Of its own, besides guest memory: heap and the stacks of the queues' threads. */
+#define LIMIT_BACK_END_BYTES GIB(1)
+#define LIMIT_BACK_END_FILES 4096u
+
+/** limits_back_end() - memory, descriptors, and no core dump, which would hold guest memory. */
+int limits_back_end(struct error *err);
+
+#endif

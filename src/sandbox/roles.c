@@ -1,0 +1,40 @@
+#include "sandbox/roles_internal.h"
+
+const struct cage_role_of cage_roles[CAGE_ROLES] = {
+    [CAGE_BLK] =
+        {
+            .name = "blk",
+            .process = "a disk's back-end",
+            .opens = "nothing",
+            .holds = "its front-end's socket, guest RAM, the disk, the log",
+            .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
+                      &calls_back_end, &calls_disk, &calls_listening},
+        },
+    [CAGE_RNG] =
+        {
+            .name = "rng",
+            .process = "an entropy device's back-end",
+            .opens = "nothing",
+            .holds = "its front-end's socket, guest RAM, the source, the log",
+            .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
+                      &calls_back_end, &calls_listening},
+        },
+    [CAGE_NET] =
+        {
+            .name = "net",
+            .process = "a network interface's back-end",
+            .opens = "nothing",
+            .holds = "its front-end's socket, guest RAM, its tap's queues, the log",
+            .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
+                      &calls_back_end, &calls_tap, &calls_listening},
+        },
+};
+
+size_t cage_calls(enum cage_role role, unsigned extra, struct call_list *lists)
+{
+    size_t n = 0;
+    for (const struct cage_list *const *list = cage_roles[role].lists; *list; list++)
+        if (((*list)->extra & ~extra) == 0)
+            lists[n++] = (*list)->calls;
+    return n;
+}

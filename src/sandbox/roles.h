@@ -1,0 +1,47 @@
+/*
+ * What each process of a VM may do: one role a kind of process. A new back-end adds a value here, its lists in
+ * roles_backends.c and a row of cage_roles[].
+ */
+#ifndef HUSK_SANDBOX_ROLES_H
+#define HUSK_SANDBOX_ROLES_H
+
+#include "sandbox/seccomp.h"
+
+enum cage_role {
+    CAGE_VMM,    /* husk run: its main thread, and those that look after devices */
+    CAGE_VCPU,   /* its vCPU threads; inside of CAGE_VMM */
+    CAGE_BROKER, /* around the back-ends too, which it starts */
+    CAGE_BLK,
+    CAGE_RNG,
+    CAGE_NET,
+    CAGE_ROLES,
+};
+
+/* Some lists are only for processes that were asked to do more. */
+enum cage_extra {
+    CAGE_LISTENS = 1,  /* a back-end on a socket of its own (--socket) */
+    CAGE_CONNECTS = 2, /* the broker, with a device of another program's */
+};
+
+#define CAGE_LISTS_MAX 12
+
+struct cage_list {
+    const char *title;
+    struct call_list calls;
+    unsigned extra; /* enum cage_extra; 0: always */
+};
+
+struct cage_role_of {
+    const char *name;                              /* in messages and in docs/threat-model.md */
+    const char *process;                           /* who that is */
+    const char *opens;                             /* what it may open after its start, in words */
+    const char *holds;                             /* the descriptors it has */
+    const struct cage_list *lists[CAGE_LISTS_MAX]; /* ended by NULL */
+};
+
+extern const struct cage_role_of cage_roles[CAGE_ROLES];
+
+/** cage_calls() - the lists of @role with @extra. @lists: room for CAGE_LISTS_MAX. Returns how many. */
+size_t cage_calls(enum cage_role role, unsigned extra, struct call_list *lists);
+
+#endif
