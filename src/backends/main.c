@@ -1,5 +1,6 @@
 /* husk-backend: one virtio device in a process of its own, served to any vhost-user front-end. */
 #include "backends/blk.h"
+#include "backends/console.h"
 #include "backends/net.h"
 #include "backends/rng.h"
 
@@ -20,10 +21,7 @@ enum { STATUS_ENDED = 0, STATUS_ERROR = 1, STATUS_USAGE = 2 };
 
 /* Ended by NULL. */
 static const struct backend_kind *const kinds[] = {
-    &blk_kind,
-    &rng_kind,
-    &net_kind,
-    NULL,
+    &blk_kind, &console_kind, &rng_kind, &net_kind, NULL,
 };
 
 enum { OPTION_SOCKET = 1, OPTION_FD, OPTION_NAME, OPTION_LOG_FORMAT, OPTION_SECCOMP, OPTION_HELP };
