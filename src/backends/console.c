@@ -166,6 +166,7 @@ static void destroy(void *state)
 
 const struct backend_kind console_kind = {
     .name = "console",
+    .role = CAGE_CONSOLE,
     .summary = "a terminal (hvc0)",
     .help = help,
     .options = long_options,

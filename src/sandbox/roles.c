@@ -28,6 +28,16 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
                       &calls_back_end, &calls_tap, &calls_listening},
         },
+    [CAGE_CONSOLE] =
+        {
+            .name = "console",
+            .process = "a console's back-end",
+            .opens = "nothing",
+            .holds = "its front-end's socket, guest RAM, a socket of the VMM's or its own "
+                     "terminal, the log",
+            .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
+                      &calls_back_end, &calls_console, &calls_listening},
+        },
 };
 
 size_t cage_calls(enum cage_role role, unsigned extra, struct call_list *lists)

@@ -14,6 +14,7 @@ enum cage_role {
     CAGE_BLK,
     CAGE_RNG,
     CAGE_NET,
+    CAGE_CONSOLE,
     CAGE_ROLES,
 };
 

@@ -42,3 +42,10 @@ static const struct call_rule tap[] = {
 };
 
 const struct cage_list calls_tap = {"A tap", CALLS(tap), 0};
+
+static const struct call_rule console[] = {
+    CALL(readv),       CALL(writev),  CALL(pread64), /* the window's size */
+    IOCTL(TIOCGWINSZ), IOCTL(TCSETS), /* a terminal of its own, given back at the end */
+};
+
+const struct cage_list calls_console = {"A console", CALLS(console), 0};

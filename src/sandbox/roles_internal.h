@@ -44,7 +44,8 @@
 /* roles_common.c */
 extern const struct cage_list calls_process; /* what the C library needs in every process */
 extern const struct cage_list calls_threads;
-extern const struct cage_list calls_messages; /* over connections that are there, with descriptors */
+extern const struct cage_list
+    calls_messages; /* over connections that are there, with descriptors */
 extern const struct cage_list calls_events;
 
 /* roles_backends.c */
@@ -52,5 +53,6 @@ extern const struct cage_list calls_back_end; /* the vhost-user server */
 extern const struct cage_list calls_listening;
 extern const struct cage_list calls_disk;
 extern const struct cage_list calls_tap;
+extern const struct cage_list calls_console;
 
 #endif
