@@ -11,9 +11,6 @@
 #include <errno.h>
 #include <inttypes.h>
 
-/* Images have their tables in the last pages. */
-#define TABLES_WITHIN (128u << 10)
-
 const char *launch_vmm_name(enum launch_vmm vmm)
 {
     static const char *const names[] = {
@@ -154,7 +151,7 @@ static int read_tables(int fd, uint64_t size, uint8_t **image, struct firmware *
     *image = calloc(1, size);
     if (!*image)
         return error_set(err, -ENOMEM, "out of memory for %" PRIu64 " bytes of firmware", size);
-    uint64_t start = size > TABLES_WITHIN ? size - TABLES_WITHIN : 0;
+    uint64_t start = size > FIRMWARE_TABLES_WITHIN ? size - FIRMWARE_TABLES_WITHIN : 0;
     int r = fd_pread_full(fd, *image + start, size - start, start);
     if (r == 0 && firmware_read(fw, *image, size, err) == 0)
         return 0;

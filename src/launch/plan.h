@@ -186,6 +186,13 @@ void plan_vcpu_reset(struct plan_vcpu *vcpu, uint32_t index);
 /** plan_add_vcpu() - append @vcpu. */
 int plan_add_vcpu(struct plan *plan, const struct plan_vcpu *vcpu, struct error *err);
 
+/** plan_read() - the @len bytes at @gpa as the guest finds them when it starts; zero where nothing is loaded.
+ * @gpa: @gpa + @len must not wrap.
+ *
+ * Return: 0, or -errno if a file cannot be read.
+ */
+int plan_read(const struct plan *plan, uint64_t gpa, void *to, uint64_t len, struct error *err);
+
 /** plan_check() - no two runs may share a page, and every run must end at or below @limit.
  *
  * Return: 0, or -EINVAL naming both runs and the address.

@@ -12,9 +12,10 @@
 #include <stdint.h>
 
 #define FIRMWARE_SECTIONS_MAX 64
-#define FIRMWARE_END 0x100000000ULL      /* an image ends at 4 GiB */
-#define FIRMWARE_BYTES_MAX (64u << 20)   /* no image is larger */
-#define FIRMWARE_RESET_VECTOR 0xfffffff0 /* AMD APM volume 2, 14.1.5 */
+#define FIRMWARE_END 0x100000000ULL         /* an image ends at 4 GiB */
+#define FIRMWARE_BYTES_MAX (64u << 20)      /* no image is larger */
+#define FIRMWARE_TABLES_WITHIN (128u << 10) /* of its end, as far as is known */
+#define FIRMWARE_RESET_VECTOR 0xfffffff0    /* AMD APM volume 2, 14.1.5 */
 
 /* OvmfSevMetadata section types. */
 enum firmware_section_type {

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 import igvm_files
+import igvm_tools
 from igvm_files import PAGE, SAVE, File, long_mode, native_context, vmsa
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -306,6 +307,21 @@ def test_a_file_for_snp_starts_as_ordinary_guest_only_if_told_to(guest):
     said = guest.refused(file)
     assert "the file is for SEV_SNP, not for NATIVE" in said and "sev_snp=off" in said
     assert "sev_snp=on is not built yet" in guest.refused(file, "--platform", "sev_snp=on")
+
+
+def test_a_kernel_that_the_firmware_will_refuse_is_told_of(guest):
+    (guest.folder / "firmware").write_bytes(igvm_tools.firmware())
+    for name in ("kernel", "initramfs", "other"):
+        (guest.folder / name).write_bytes(name.encode() * 100)
+    path = guest.folder / "guest.igvm"
+    kernel = ["--kernel", guest.folder / "kernel", "--initramfs", guest.folder / "initramfs", "--cmdline", "a=b"]
+    igvm_tools.run(guest.husk, "igvm", "build", "--firmware", guest.folder / "firmware", "-o", path, *kernel)
+    words = ["run", "--igvm", path, "--platform", "sev_snp=off", "--dry-run"]
+    assert igvm_tools.run(guest.husk, *words, *kernel).stderr == ""
+    assert igvm_tools.run(guest.husk, *words).stderr == ""
+    for at, changed in ((1, guest.folder / "other"), (3, guest.folder / "other"), (5, "a=c")):
+        other = [*kernel[:at], changed, *kernel[at + 1:]]
+        assert "the kernel hashes at 0x810c00 are not those of" in igvm_tools.run(guest.husk, *words, *other).stderr
 
 
 def dry_run(guest, path, *words):
