@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum option_id {
@@ -69,18 +68,10 @@ void net_options_clear(struct net_options *options)
 
 static int set_mac(struct net_options *o, const char *value, struct error *err)
 {
-    unsigned byte[NET_MAC_BYTES];
-    int end = 0;
-    int n = sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%n", &byte[0], &byte[1], &byte[2], &byte[3],
-                   &byte[4], &byte[5], &end);
-    /* 17 characters: every byte has its two digits, and no sign or space. */
-    if (n != (int)NET_MAC_BYTES || end != 17 || value[17] != '\0' || byte[0] & 1 ||
-        strspn(value, "0123456789abcdefABCDEF:") != 17)
+    if (units_parse_mac(value, o->mac) < 0)
         return error_set(err, -EINVAL,
                          "--mac takes an address of one interface, as 52:54:00:12:34:56, not '%s'",
                          value);
-    for (unsigned i = 0; i < NET_MAC_BYTES; i++)
-        o->mac[i] = (uint8_t)byte[i];
     o->has_mac = true;
     return 0;
 }

@@ -45,3 +45,18 @@ const char *units_format_size(uint64_t bytes, char *text)
     snprintf(text, UNITS_SIZE_TEXT, "%" PRIu64 "%.1s", bytes, &suffixes[i]);
     return text;
 }
+
+int units_parse_mac(const char *text, uint8_t mac[UNITS_MAC_BYTES])
+{
+    static const char digits[] = "0123456789abcdef";
+    if (strlen(text) != 3 * UNITS_MAC_BYTES - 1)
+        return -EINVAL;
+    for (size_t i = 0; i < UNITS_MAC_BYTES; i++, text += 3) {
+        const char *high = strchr(digits, tolower((unsigned char)text[0]));
+        const char *low = strchr(digits, tolower((unsigned char)text[1]));
+        if (!high || !low || (i + 1 < UNITS_MAC_BYTES && text[2] != ':'))
+            return -EINVAL;
+        mac[i] = (uint8_t)((high - digits) << 4 | (low - digits));
+    }
+    return mac[0] & 1 ? -EINVAL : 0; /* of a group */
+}

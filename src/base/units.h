@@ -16,4 +16,9 @@ int units_parse_size(const char *text, uint64_t *bytes);
 /** units_format_size() - the shortest exact form ("512M", "1025"); @text holds UNITS_SIZE_TEXT bytes. Returns @text. */
 const char *units_format_size(uint64_t bytes, char *text);
 
+#define UNITS_MAC_BYTES 6
+
+/** units_parse_mac() - "52:54:00:12:34:56", the address of one interface. Returns 0 or -EINVAL. */
+int units_parse_mac(const char *text, uint8_t mac[UNITS_MAC_BYTES]);
+
 #endif

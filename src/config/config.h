@@ -17,6 +17,13 @@ struct string_list {
 /* An on or off that may be left open. */
 enum switch_state { SWITCH_UNSET, SWITCH_OFF, SWITCH_ON };
 
+/* Inherited descriptors. */
+#define FD_LIST_MAX 32
+struct fd_list {
+    int fds[FD_LIST_MAX];
+    size_t n;
+};
+
 struct payload_config {
     char *firmware;  /* path, NULL if not given */
     char *igvm;      /* path, NULL if not given */
@@ -114,6 +121,23 @@ struct disk_config {
     struct rate_limit_config ops;       /* requests */
 };
 
+/* Either a tap interface that a back-end of husk's serves, or the socket of somebody else's back-end. */
+struct net_config {
+    char *tap;           /* its name; NULL: one that husk makes, or @fds */
+    struct fd_list fds;  /* queues of one that is open already */
+    char *ip, *mask;     /* IPv4, of a tap that husk makes; NULL: none */
+    char *mac;           /* the guest's; never NULL once validated */
+    uint32_t mtu;        /* 0: not given */
+    uint32_t num_queues; /* two for each pair */
+    uint32_t queue_size;
+    bool offload_tso, offload_ufo, offload_csum; /* what the guest is offered */
+    bool vhost_user;
+    char *socket;                       /* with @vhost_user */
+    char *id;                           /* unique among the devices; never NULL once validated */
+    struct rate_limit_config bandwidth; /* bytes, each way */
+    struct rate_limit_config ops;       /* frames, each way */
+};
+
 struct rng_config {
     char *src; /* where randomness is read; NULL: no such device */
 };
@@ -139,6 +163,8 @@ struct vm_config {
     struct platform_config platform;
     struct disk_config *disks;
     size_t n_disks;
+    struct net_config *nets;
+    size_t n_nets;
     struct rng_config rng;
     struct event_monitor_config event_monitor;
     struct logging_config logging;

@@ -7,7 +7,7 @@
 
 #include "config/config.h"
 
-enum device_kind { DEVICE_DISK, DEVICE_RNG };
+enum device_kind { DEVICE_DISK, DEVICE_NET, DEVICE_RNG };
 
 struct device_entry {
     enum device_kind kind;
@@ -18,6 +18,7 @@ struct device_entry {
         socket; /* on which another program's back-end listens; NULL: husk's own serves the device */
     union {     /* by @kind */
         const struct disk_config *disk;
+        const struct net_config *net;
         const struct rng_config *rng;
     };
 };

@@ -113,6 +113,23 @@ static int read_strings(void *base, const struct option_key *key, const json_t *
     return 0;
 }
 
+static int read_fds(void *base, const struct option_key *key, const json_t *value,
+                    struct error *err)
+{
+    if (!json_is_array(value))
+        return wrong_type(value, "an array", err);
+    option_reset_key(base, key);
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        uint64_t fd = 0;
+        int ret = read_number(json_array_get(value, i), &fd, err);
+        if (ret == 0)
+            ret = option_add_fd(base, key, fd, err);
+        if (ret < 0)
+            return at_path(err, "[%zu]", i);
+    }
+    return 0;
+}
+
 /** unknown_name() - the message for a field that is none of @n names. Returns -EINVAL. */
 static int unknown_name(const char *name, const char *const *names, size_t n, struct error *err)
 {
@@ -227,6 +244,8 @@ static int read_key(void *base, const struct option_key *key, json_t *value, str
                                  err);
     case OPTION_STRINGS:
         return read_strings(base, key, value, err);
+    case OPTION_FDS:
+        return read_fds(base, key, value, err);
     case OPTION_TOPOLOGY:
         return read_topology(base, key, value, err);
     case OPTION_AFFINITY:

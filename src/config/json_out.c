@@ -21,6 +21,16 @@ static json_t *strings_json(const struct string_list *list)
     return array;
 }
 
+static json_t *fds_json(const struct fd_list *list)
+{
+    if (list->n == 0)
+        return NULL;
+    json_t *array = json_array();
+    for (size_t i = 0; i < list->n; i++)
+        json_array_append_new(array, json_integer(list->fds[i]));
+    return array;
+}
+
 static json_t *topology_json(const struct cpu_topology *topology)
 {
     if (!topology->packages)
@@ -76,6 +86,8 @@ static json_t *key_json(const void *base, const struct option_key *key)
     }
     case OPTION_STRINGS:
         return strings_json(const_field(base, key));
+    case OPTION_FDS:
+        return fds_json(const_field(base, key));
     case OPTION_TOPOLOGY:
         return topology_json(const_field(base, key));
     case OPTION_AFFINITY:

@@ -197,11 +197,31 @@ static int parse_affinity(void *base, const struct option_key *key, struct optio
     return 0;
 }
 
+/** parse_fds() - 3 or [3,4] */
+static int parse_fds(void *base, const struct option_key *key, struct option_text text,
+                     struct error *err)
+{
+    option_reset_key(base, key);
+    option_unbracket(&text);
+    struct option_text part;
+    while (option_next_part(&text, &part)) {
+        uint64_t fd = 0;
+        int ret = need_decimal(option_trim(part), &fd, err);
+        if (ret == 0)
+            ret = option_add_fd(base, key, fd, err);
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
 int option_parse_value(void *base, const struct option_key *key, struct option_text text,
                        struct error *err)
 {
     if (key->type == OPTION_STRINGS)
         return parse_strings(base, key, text, err);
+    if (key->type == OPTION_FDS)
+        return parse_fds(base, key, text, err);
     if (key->type == OPTION_TOPOLOGY)
         return parse_topology(base, key, text, err);
     if (key->type == OPTION_AFFINITY)

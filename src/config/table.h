@@ -18,6 +18,7 @@ enum option_type {
     OPTION_NUMBER,    /* uint64_t, decimal */
     OPTION_PORT,      /* uint16_t, hexadecimal with 0x */
     OPTION_FD,        /* int, decimal; -1 stands for not given */
+    OPTION_FDS,       /* struct fd_list; a number, or several in brackets */
     OPTION_SIZE,      /* uint64_t bytes, with K, M, G or T */
     OPTION_ENUM,      /* int, one of names */
     OPTION_STRING,    /* char *, at most max bytes, may be empty only if min is 0 */
@@ -175,6 +176,9 @@ int option_set_string(void *base, const struct option_key *key, const char *text
 int option_add_string(void *base, const struct option_key *key, const char *text, size_t len,
                       struct error *err);
 
+/** option_add_fd() - for FDS; the number is checked. */
+int option_add_fd(void *base, const struct option_key *key, uint64_t fd, struct error *err);
+
 /** option_set_topology() - four numbers, each 1 to 254. */
 int option_set_topology(void *base, const struct option_key *key, const uint64_t parts[4],
                         struct error *err);
@@ -195,6 +199,14 @@ int option_add_host_cpus(struct cpu_affinity *affinity, uint64_t first, uint64_t
 
 /** config_validate_disks() - the rules of each --disk. 0 or -errno. */
 int config_validate_disks(const struct vm_config *config, struct error *err);
+
+/** config_check_rate() - the keys of one rate limit, which begin with @name, go together. 0 or -EINVAL. */
+int config_check_rate(const struct rate_limit_config *rate, const char *name, struct error *err);
+
+/* validate_net.c */
+
+/** config_validate_nets() - the rules of each --net; gives a MAC address to those without. 0 or -errno. */
+int config_validate_nets(struct vm_config *config, struct error *err);
 
 /* validate_ids.c */
 

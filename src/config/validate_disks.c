@@ -5,15 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-/** qcow2_hint() - how a disk that husk does not serve itself is served all the same. */
-static int qcow2_hint(struct error *err)
-{
-    return error_hint(err,
-                      "qemu-storage-daemon serves such an image: start it with --export "
-                      "type=vhost-user-blk and give husk --disk vhost_user=on,socket=<its socket>");
-}
-
-static int check_rate(const struct rate_limit_config *rate, const char *name, struct error *err)
+int config_check_rate(const struct rate_limit_config *rate, const char *name, struct error *err)
 {
     if ((rate->size != 0) != (rate->refill_time != 0))
         return error_set(err, -EINVAL, "%s_size and %s_refill_time make a limit together only",
@@ -22,6 +14,14 @@ static int check_rate(const struct rate_limit_config *rate, const char *name, st
         return error_set(err, -EINVAL, "%s_one_time_burst needs %s_size and %s_refill_time", name,
                          name, name);
     return 0;
+}
+
+/** qcow2_hint() - how a disk that husk does not serve itself is served all the same. */
+static int qcow2_hint(struct error *err)
+{
+    return error_hint(err,
+                      "qemu-storage-daemon serves such an image: start it with --export "
+                      "type=vhost-user-blk and give husk --disk vhost_user=on,socket=<its socket>");
 }
 
 /** own_key() - a key that only husk's own back-end can follow, and that is given; NULL if there is none. */
@@ -75,9 +75,9 @@ static int check_disk(const struct disk_config *disk, struct error *err)
 {
     int ret = check_source(disk, err);
     if (ret == 0)
-        ret = check_rate(&disk->bandwidth, "bw", err);
+        ret = config_check_rate(&disk->bandwidth, "bw", err);
     if (ret == 0)
-        ret = check_rate(&disk->ops, "ops", err);
+        ret = config_check_rate(&disk->ops, "ops", err);
     if (ret == 0 && (disk->queue_size & (disk->queue_size - 1)))
         ret = error_set(err, -EINVAL, "queue_size=%u is not a power of two", disk->queue_size);
     return ret;

@@ -61,5 +61,13 @@ int config_validate_ids(struct vm_config *config, struct error *err)
         if (!disk->id)
             return error_set_errno(err, -ENOMEM, "could not name the disks");
     }
+    next = 0;
+    for (size_t i = 0; i < config->n_nets; i++) {
+        struct net_config *net = &config->nets[i];
+        if (!net->id)
+            net->id = make_id(config, "_net", &next);
+        if (!net->id)
+            return error_set_errno(err, -ENOMEM, "could not name the network interfaces");
+    }
     return 0;
 }

@@ -74,6 +74,7 @@ static void store_number(void *base, const struct option_key *key, uint64_t valu
     case OPTION_NUMBER:
         *(uint64_t *)at = value;
         break;
+    case OPTION_FDS:
     case OPTION_STRING:
     case OPTION_STRINGS:
     case OPTION_TOPOLOGY:
@@ -104,6 +105,7 @@ uint64_t option_get_number(const void *base, const struct option_key *key)
     case OPTION_SIZE:
     case OPTION_NUMBER:
         return *(const uint64_t *)at;
+    case OPTION_FDS:
     case OPTION_STRING:
     case OPTION_STRINGS:
     case OPTION_TOPOLOGY:
@@ -122,6 +124,9 @@ void option_reset_key(void *base, const struct option_key *key)
         break;
     case OPTION_STRINGS:
         *(struct string_list *)field(base, key) = (struct string_list){0};
+        break;
+    case OPTION_FDS:
+        *(struct fd_list *)field(base, key) = (struct fd_list){0};
         break;
     case OPTION_TOPOLOGY:
         *(struct cpu_topology *)field(base, key) = (struct cpu_topology){0};
@@ -265,6 +270,18 @@ int option_add_string(void *base, const struct option_key *key, const char *text
     }
     list->items = items;
     list->items[list->n++] = copy;
+    return 0;
+}
+
+int option_add_fd(void *base, const struct option_key *key, uint64_t fd, struct error *err)
+{
+    struct fd_list *list = field(base, key);
+    int ret = option_check_number(key, fd, err);
+    if (ret < 0)
+        return ret;
+    if (list->n == FD_LIST_MAX)
+        return error_set(err, -EINVAL, "has more than %d descriptors", FD_LIST_MAX);
+    list->fds[list->n++] = (int)fd;
     return 0;
 }
 

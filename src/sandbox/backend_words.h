@@ -2,6 +2,8 @@
 #ifndef HUSK_SANDBOX_BACKEND_WORDS_H
 #define HUSK_SANDBOX_BACKEND_WORDS_H
 
+#include "config/config.h"
+
 #include <stdint.h>
 
 /* Where a back-end finds its connection, and the first of the descriptors that its kind needs. */
@@ -25,5 +27,9 @@ void backend_words_text(struct backend_words *words, const char *name, const cha
 
 /** backend_words_number() - "@name @value" as two words. */
 void backend_words_number(struct backend_words *words, const char *name, uint64_t value);
+
+/** backend_words_limits() - the rate limits, as far as there are any. */
+void backend_words_limits(struct backend_words *words, const struct rate_limit_config *bandwidth,
+                          const struct rate_limit_config *ops);
 
 #endif

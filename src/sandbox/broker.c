@@ -133,6 +133,16 @@ static int fork_broker(struct broker *broker, struct broker_context *context, st
     return 0;
 }
 
+/** release_devices() - what the broker has now, the VMM does not keep. */
+static void release_devices(const struct vm_config *config)
+{
+    for (unsigned i = 0; i < config_n_devices(config); i++) {
+        struct device_entry device = config_device(config, i);
+        if (!device.socket && source_kind_of(&device)->release)
+            source_kind_of(&device)->release(&device);
+    }
+}
+
 struct broker *broker_start(const struct vm_config *config, struct error *err)
 {
     struct broker_context context = {.config = config, .fd = -1};
@@ -150,6 +160,7 @@ struct broker *broker_start(const struct vm_config *config, struct error *err)
         return NULL;
     if (fork_broker(broker, &context, err) < 0)
         return NULL;
+    release_devices(config);
     pthread_mutex_init(&broker->lock, NULL);
     return take_ptr(broker);
 }

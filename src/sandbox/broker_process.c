@@ -1,6 +1,7 @@
 /*
  * The broker's own process: one thread, waiting for requests and for the ends of back-ends. It holds its socket, one
- * pidfd a back-end, and the log; nothing that a device is made of stays open in it.
+ * pidfd a back-end, the log, and tap interfaces, which live no longer than somebody holds them; nothing else that a
+ * device is made of stays open in it.
  */
 #include "sandbox/broker_internal.h"
 
@@ -35,9 +36,16 @@ struct backend {
     bool killed; /* by the broker */
 };
 
+/* What stays open for a device's back-ends, or why it could not be had. */
+struct held_source {
+    struct source_fds fds;
+    struct error err;
+};
+
 struct broker_state {
     const struct broker_context *context;
     struct backend *backends; /* one a device */
+    struct held_source *held; /* one a device */
     unsigned n;
 };
 
@@ -168,6 +176,14 @@ static int start_backend(struct broker_state *state, unsigned device, bool again
     int ret = end_previous(state, device, again, err);
     if (ret < 0)
         return ret;
+    if (source_kind_of(&entry)->hold) {
+        const struct held_source *held = &state->held[device];
+        if (held->err.code) {
+            *err = held->err;
+            return err->code;
+        }
+        return fork_backend(state, device, again, &held->fds, err);
+    }
     struct source_fds fds = SOURCE_FDS_INIT;
     ret = source_kind_of(&entry)->open(&entry, &state->context->identities[device], &fds, err);
     if (ret == 0)
@@ -267,8 +283,46 @@ static void end_all(struct broker_state *state)
             log_warn("%s: its back-end was killed and has not ended yet", id_of(state, i));
 }
 
+/** hold_sources() - while the descriptors that husk was given are still there. */
+static void hold_sources(struct broker_state *state)
+{
+    for (unsigned i = 0; i < state->n; i++) {
+        struct device_entry entry = config_device(state->context->config, i);
+        const struct source_kind *kind = source_kind_of(&entry);
+        if (!entry.socket && kind->hold)
+            kind->hold(&entry, &state->held[i].fds, &state->held[i].err);
+    }
+}
+
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/** close_others() - every descriptor above standard error but the log, the broker's socket and what it holds. */
+static int close_others(const struct broker_state *state)
+{
+    unsigned n = 0, first = STDERR_FILENO + 1;
+    _cleanup_free_ int *kept = calloc(2 + (size_t)state->n * SOURCE_FDS_MAX, sizeof(*kept));
+    if (!kept)
+        return -ENOMEM;
+    kept[n++] = log_fd();
+    kept[n++] = state->context->fd;
+    for (unsigned i = 0; i < state->n; i++)
+        for (unsigned j = 0; j < state->held[i].fds.n; j++)
+            kept[n++] = state->held[i].fds.fds[j];
+    qsort(kept, n, sizeof(*kept), by_number);
+    for (unsigned i = 0; i < n; i++) {
+        if (kept[i] > (int)first)
+            close_range(first, (unsigned)kept[i] - 1, 0);
+        first = MAX(first, (unsigned)kept[i] + 1);
+    }
+    close_range(first, ~0u, 0);
+    return 0;
+}
+
 /** detach() - from the terminal, from husk's descriptors, and from whatever would end the broker before husk. */
-static int detach(const struct broker_context *context, pid_t parent)
+static int detach(const struct broker_state *state, pid_t parent)
 {
     static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
     for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
@@ -282,18 +336,7 @@ static int detach(const struct broker_context *context, pid_t parent)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
         return -errno;
-    /* The log may be standard error or any number above; all else goes. */
-    int low = MIN(log_fd(), context->fd), high = MAX(log_fd(), context->fd);
-    unsigned first = STDERR_FILENO + 1;
-    if (low >= (int)first) {
-        if (low > (int)first)
-            close_range(first, (unsigned)low - 1, 0);
-        first = (unsigned)low + 1;
-    }
-    if (high > (int)first)
-        close_range(first, (unsigned)high - 1, 0);
-    close_range((unsigned)high + 1, ~0u, 0);
-    return 0;
+    return close_others(state);
 }
 
 void broker_process(const struct broker_context *context, int parent)
@@ -303,9 +346,14 @@ void broker_process(const struct broker_context *context, int parent)
         .context = context,
         .n = n,
         .backends = calloc(n, sizeof(*state.backends)),
+        .held = calloc(n, sizeof(*state.held)),
     };
     struct pollfd *polls = calloc(1 + n, sizeof(*polls));
-    int ret = state.backends && polls ? detach(context, parent) : -ENOMEM;
+    int ret = state.backends && state.held && polls ? 0 : -ENOMEM;
+    if (ret == 0) {
+        hold_sources(&state);
+        ret = detach(&state, parent);
+    }
     if (ret < 0) {
         log_error("the broker could not start: %s", strerror(-ret));
         _exit(1);

@@ -160,22 +160,8 @@ static int open_source(const struct device_entry *device, const struct source_id
     return 0;
 }
 
-/** add_limit() - "--bw-size" and its relatives, if there is a limit. */
-static void add_limit(struct backend_words *to, const char *const names[3],
-                      const struct rate_limit_config *limit)
-{
-    if (!limit->size)
-        return;
-    backend_words_number(to, names[0], limit->size);
-    if (limit->one_time_burst)
-        backend_words_number(to, names[1], limit->one_time_burst);
-    backend_words_number(to, names[2], limit->refill_time);
-}
-
 static void words(const struct device_entry *device, bool again, struct backend_words *to)
 {
-    static const char *const bandwidth[] = {"--bw-size", "--bw-one-time-burst", "--bw-refill-time"};
-    static const char *const ops[] = {"--ops-size", "--ops-one-time-burst", "--ops-refill-time"};
     const struct disk_config *disk = device->disk;
     backend_words_number(to, "--file-fd", BACKEND_FIRST_FD);
     backend_words_number(to, "--num-queues", disk->num_queues);
@@ -189,8 +175,7 @@ static void words(const struct device_entry *device, bool again, struct backend_
         backend_words_add(to, "--direct");
     if (disk->serial)
         backend_words_text(to, "--serial", disk->serial);
-    add_limit(to, bandwidth, &disk->bandwidth);
-    add_limit(to, ops, &disk->ops);
+    backend_words_limits(to, &disk->bandwidth, &disk->ops);
 }
 
 const struct source_kind disk_source = {

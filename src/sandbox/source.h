@@ -41,11 +41,20 @@ struct source_kind {
      */
     int (*open)(const struct device_entry *device, const struct source_identity *identity,
                 struct source_fds *fds, struct error *err);
+    /**
+     * hold() - instead of open(), once, before the broker lets go of husk's descriptors: what the back-ends are given
+     * and the broker keeps, because it would be gone with its last descriptor, or cannot be had a second time. Returns
+     * 0 or -errno; what is in @fds stays the caller's.
+     */
+    int (*hold)(const struct device_entry *device, struct source_fds *fds, struct error *err);
+    /** release() - in husk, when the broker has been forked: close what came by inheritance. NULL for nothing. */
+    void (*release)(const struct device_entry *device);
     /** words() - the back-end's options, beyond those that all kinds have. @again: it is started after another. */
     void (*words)(const struct device_entry *device, bool again, struct backend_words *words);
 };
 
 extern const struct source_kind disk_source;
+extern const struct source_kind net_source;
 extern const struct source_kind rng_source;
 
 /** source_kind_of() - never NULL. */

@@ -81,15 +81,22 @@ static void fail(struct vhost_user_device *device, int ret, const char *why)
         lose(device, why);
 }
 
+/** cannot() - what the driver has asked for cannot be done, with @ret: by its own fault, or by the back-end's. */
+static void cannot(struct vhost_user_device *device, int ret, const char *why)
+{
+    if (ret == -EINVAL || ret == -EREMOTEIO)
+        give_up(device, why);
+    else
+        fail(device, ret, why);
+}
+
 /** start() - hand the driver's queues to a back-end that is connected. */
 static void start(struct vhost_user_device *device, bool recover)
 {
     struct error err = ERROR_INIT;
     int ret = device_start(device, recover, &err);
-    if (ret == -EINVAL || ret == -EREMOTEIO)
-        give_up(device, err.message);
-    else if (ret < 0)
-        fail(device, ret, err.message);
+    if (ret < 0)
+        cannot(device, ret, err.message);
     else if (recover)
         log_info("%s: its back-end goes on", device->params.name);
 }
@@ -119,6 +126,7 @@ static void reconnect(struct vhost_user_device *device)
 static void finish_reset(struct vhost_user_device *device)
 {
     device_forget_inflight(device);
+    device_net_reset(device);
     device->active = device->broken = device->draining = false;
     virtio_pci_reset_done(device->pci);
 }
@@ -193,6 +201,27 @@ static void take_new_config(struct vhost_user_device *device)
         virtio_pci_config_changed(device->pci);
 }
 
+/** activate() - the driver is ready. */
+static void activate(struct vhost_user_device *device)
+{
+    struct error err = ERROR_INIT;
+    frontend_begin(&device->frontend, device_timeout(device));
+    if (device_net_start(device, &err) < 0)
+        give_up(device, err.message);
+    else if (is_connected(device))
+        start(device, false);
+}
+
+/** serve_control() - a network driver asks for something. */
+static void serve_control(struct vhost_user_device *device)
+{
+    struct error err = ERROR_INIT;
+    frontend_begin(&device->frontend, device_timeout(device));
+    int ret = device_net_serve(device, &err);
+    if (ret < 0)
+        cannot(device, ret, err.message);
+}
+
 /** do_jobs() - what the driver asked for. Returns false if the thread is to end. */
 static bool do_jobs(struct vhost_user_device *device)
 {
@@ -207,9 +236,8 @@ static bool do_jobs(struct vhost_user_device *device)
         write_config(device, &jobs.writes[i]);
     if (jobs.activate) {
         device->active = !jobs.reset;
-        frontend_begin(&device->frontend, device_timeout(device));
-        if (device->active && is_connected(device))
-            start(device, false);
+        if (device->active)
+            activate(device);
     }
     if (jobs.reset)
         reset(device);
@@ -243,6 +271,7 @@ static void wait_for_event(struct vhost_user_device *device)
         {.fd = device->frontend.backend_fd, .events = POLLIN},
         /* What it says matters while it has queues that nobody has given up. */
         {.fd = device->started && !device->broken ? device->err_fd : -1, .events = POLLIN},
+        {.fd = device_control_fd(device), .events = POLLIN},
     };
     int ready = poll(fds, ARRAY_SIZE(fds), timeout);
     if (ready < 0)
@@ -258,6 +287,8 @@ static void wait_for_event(struct vhost_user_device *device)
         log_debug("%s: requests of its back-end: %s", device->params.name, err.message);
     else if (fds[4].revents)
         give_up(device, "the driver broke one of its queues");
+    else if (fds[5].revents)
+        serve_control(device);
     if (device->draining && !is_connected(device))
         finish_reset(device);
 }
@@ -403,6 +434,8 @@ struct vhost_user_device *vhost_user_device_new(const struct vhost_user_device_p
         device->err_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int ret = device->err_fd < 0 ? error_set_errno(err, -errno, "could not make an eventfd") : 0;
     if (ret == 0)
+        ret = device_net_init(device, err);
+    if (ret == 0)
         ret = device_connect(device, false, err);
     device->connected_at = now_ms();
     if (ret == 0)
@@ -433,5 +466,6 @@ void vhost_user_device_free(struct vhost_user_device *device)
     cleanup_close(&device->wake_fd);
     cleanup_close(&device->err_fd);
     pthread_mutex_destroy(&device->lock);
+    free(device->net);
     free(device);
 }

@@ -6,6 +6,8 @@
  * one has lived for a minute. It must be what it was: features, queues, in-flight region and capacity. Its queues go on
  * from the in-flight region, else from used->idx. One that is husk's own and does not do a job in time is killed; another
  * program's makes the device say DEVICE_NEEDS_RESET, and a reset that it does not answer ends when it does, or is gone.
+ *
+ * The control queue of a network device is served by that thread, too.
  */
 #ifndef HUSK_VIRTIO_DEVICE_H
 #define HUSK_VIRTIO_DEVICE_H
@@ -15,6 +17,7 @@
 #include "devices/pci.h"
 #include "kvm/kvm.h"
 #include "memory/memory.h"
+#include "virtio/net.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,13 +37,21 @@ struct vhost_user_device_ops {
     void (*kill)(void *ctx);
 };
 
+/* A network device: MAC address, link, MTU and the control queue are the front-end's, whoever moves the frames. */
+struct vhost_user_net {
+    unsigned pairs; /* of queues, 1 to NET_PAIRS_MAX */
+    uint8_t mac[NET_MAC_BYTES];
+    uint16_t mtu; /* 0: the driver is not told one */
+};
+
 struct vhost_user_device_params {
     const char *name; /* for messages and events; outlives the device */
     uint16_t virtio_id;
     uint32_t class_code;
-    unsigned n_queues;
+    unsigned n_queues; /* for a network device: two for each pair, and the control queue */
     uint16_t queue_size;
     uint32_t config_len; /* bytes of configuration that are the back-end's, at most 256 */
+    const struct vhost_user_net *net; /* NULL: no network device */
     bool bars_64bit;
     uint64_t features_off; /* not to be offered, though the back-end has them */
     bool own_backend;      /* ops->kill() ends it */

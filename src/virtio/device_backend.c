@@ -11,7 +11,7 @@
 /* virtio 1.2, 6: of the bits that are no device's own, those that a split virtqueue's back-end can have. */
 #define FEATURE_INDIRECT_DESC (1ull << 28)
 #define FEATURE_EVENT_IDX (1ull << 29)
-#define FEATURES_OF_DEVICES ((1ull << 24) - 1)
+#define FEATURES_OF_DEVICES (((1ull << 24) - 1) | ~((1ull << 50) - 1))
 #define FEATURES_OFFERED \
     (FEATURES_OF_DEVICES | FEATURE_INDIRECT_DESC | FEATURE_EVENT_IDX | VIRTIO_F_VERSION_1)
 
@@ -47,7 +47,7 @@ static int check_capacity(const struct vhost_user_device *device, const uint8_t 
 int device_read_config(struct vhost_user_device *device, bool same_size, struct error *err)
 {
     uint8_t config[VHOST_USER_CONFIG_MAX];
-    uint32_t len = device->params.config_len;
+    uint32_t len = device->params.net ? 0 : device->params.config_len;
     int ret = len ? frontend_get_config(&device->frontend, 0, config, len, err) : 0;
     if (ret == 0 && same_size)
         ret = check_capacity(device, config, err);
@@ -63,12 +63,18 @@ int device_read_config(struct vhost_user_device *device, bool same_size, struct 
 static int check_backend(const struct vhost_user_device *device, bool again, struct error *err)
 {
     const struct vhost_user_frontend *frontend = &device->frontend;
-    if (frontend->n_queues < device->params.n_queues)
+    const struct vhost_user_device_params *params = &device->params;
+    /* Of a network device some count queues and some pairs of them. */
+    unsigned n_queues = params->net ? params->net->pairs : params->n_queues;
+    if (frontend->n_queues < n_queues)
         return error_set(err, -ERANGE, "the back-end has %" PRIu64 " queues, not %u",
-                         frontend->n_queues, device->params.n_queues);
+                         frontend->n_queues, n_queues);
+    if (params->config_len && !params->net &&
+        !(frontend->protocol_features & VHOST_USER_PROTOCOL_CONFIG))
+        return error_set(err, -ENOTSUP, "the back-end lacks the protocol feature CONFIG");
     if (!again)
         return 0;
-    uint64_t missing = device->features & ~frontend->features;
+    uint64_t missing = device->features & ~frontend->features & ~device_net_features(device);
     if (missing)
         return error_set(err, -ENOTSUP,
                          "the back-end lacks features %#" PRIx64 " that it had before", missing);
@@ -113,6 +119,7 @@ int device_connect(struct vhost_user_device *device, bool again, struct error *e
     }
     if (!again) {
         device->features = device->frontend.features & FEATURES_OFFERED & ~params->features_off;
+        device->features |= device_net_features(device);
         device->has_inflight =
             device->frontend.protocol_features & VHOST_USER_PROTOCOL_INFLIGHT_SHMFD;
     }
@@ -149,6 +156,7 @@ static int start_queue(struct vhost_user_device *device, unsigned index, bool re
         .kick_fd = queue->kick_fd,
         .call_fd = queue->call_fd,
         .err_fd = device->err_fd,
+        .off = !device_queue_on(device, index),
     };
     if (!start.desc || !start.driver || !start.used)
         return error_set(err, -EINVAL, "the driver's queue %u is not in RAM", index);
@@ -178,7 +186,10 @@ static int share_inflight(struct vhost_user_device *device, struct error *err)
 
 int device_start(struct vhost_user_device *device, bool recover, struct error *err)
 {
-    uint64_t features = virtio_pci_features(device->pci) & ~VIRTIO_F_ACCESS_PLATFORM;
+    /* Not what is the front-end's alone. */
+    uint64_t features =
+        virtio_pci_features(device->pci) & device->frontend.features & ~VIRTIO_F_ACCESS_PLATFORM;
+    unsigned n_queues = device_backend_queues(device);
     fd_unsignal(device->err_fd);
     device->started = true;
     int ret = frontend_set_features(&device->frontend, features, err);
@@ -186,7 +197,7 @@ int device_start(struct vhost_user_device *device, bool recover, struct error *e
         ret = frontend_set_memory(&device->frontend, device->params.memory, err);
     if (ret == 0)
         ret = share_inflight(device, err);
-    for (unsigned i = 0; ret == 0 && i < device->params.n_queues; i++)
+    for (unsigned i = 0; ret == 0 && i < n_queues; i++)
         if (virtio_pci_queue(device->pci, i)->enabled)
             ret = start_queue(device, i, recover, err);
     if (ret < 0)
@@ -203,7 +214,7 @@ int device_start(struct vhost_user_device *device, bool recover, struct error *e
 int device_stop(struct vhost_user_device *device, struct error *err)
 {
     int ret = 0;
-    for (unsigned i = 0; ret == 0 && i < device->params.n_queues; i++)
+    for (unsigned i = 0; ret == 0 && i < device_backend_queues(device); i++)
         if (virtio_pci_queue(device->pci, i)->enabled)
             ret = frontend_stop_queue(&device->frontend, i, err);
     if (ret == 0)

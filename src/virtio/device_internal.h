@@ -2,8 +2,10 @@
 #ifndef HUSK_VIRTIO_DEVICE_INTERNAL_H
 #define HUSK_VIRTIO_DEVICE_INTERNAL_H
 
+#include "virtio/control_queue.h"
 #include "virtio/device.h"
 #include "virtio/frontend.h"
+#include "virtio/net_control.h"
 #include "virtio/pci.h"
 
 #include <pthread.h>
@@ -51,6 +53,14 @@ struct vhost_user_device {
     struct vhost_user_inflight inflight;
     unsigned failures;              /* in a row */
     int64_t connected_at, retry_at; /* milliseconds of the monotonic clock */
+    struct net_front *net;          /* of a network device, else NULL */
+};
+
+/* The front-end's part of a network device. */
+struct net_front {
+    struct net_control state;
+    struct control_queue control;
+    struct error err; /* what went wrong with the back-end while the driver was served */
 };
 
 /** device_timeout() - milliseconds that the back-end has for a job. */
@@ -83,5 +93,35 @@ int device_read_config(struct vhost_user_device *device, bool same_size, struct 
 
 /** device_forget_inflight() - nothing is in flight any more. */
 void device_forget_inflight(struct vhost_user_device *device);
+
+/* device_net.c: every function may be called for a device of another kind, too. */
+
+/** device_net_init() - returns 0 or -ENOMEM. */
+int device_net_init(struct vhost_user_device *device, struct error *err);
+
+/** device_net_features() - those that are the front-end's to offer. */
+uint64_t device_net_features(const struct vhost_user_device *device);
+
+/** device_backend_queues() - how many of the queues, from 0 on, are the back-end's. */
+unsigned device_backend_queues(const struct vhost_user_device *device);
+
+/** device_queue_on() - whether the driver has that queue of the back-end's in use. */
+bool device_queue_on(const struct vhost_user_device *device, unsigned index);
+
+/** device_net_start() - at the driver's start: its control queue. Returns 0 or -EINVAL. */
+int device_net_start(struct vhost_user_device *device, struct error *err);
+
+/** device_net_reset() - as at the beginning. */
+void device_net_reset(struct vhost_user_device *device);
+
+/** device_control_fd() - what is readable when the driver asks for something; -1 for never. */
+int device_control_fd(const struct vhost_user_device *device);
+
+/**
+ * device_net_serve() - what the driver asks for on its control queue.
+ *
+ * Return: 0; -EINVAL if the driver broke the queue; another -errno if the back-end failed at it.
+ */
+int device_net_serve(struct vhost_user_device *device, struct error *err);
 
 #endif

@@ -215,12 +215,10 @@ static int negotiate(struct vhost_user_frontend *f, struct error *err)
     if (!(f->features & VIRTIO_F_VERSION_1))
         return error_set(err, -ENOTSUP, "the back-end knows virtio before 1.0 only");
     if (!(f->features & VHOST_FEATURE_PROTOCOL_FEATURES))
-        return error_set(err, -ENOTSUP, "the back-end has no protocol features, CONFIG is needed");
+        return error_set(err, -ENOTSUP, "the back-end has no protocol features");
     ret = query_u64(f, VHOST_USER_GET_PROTOCOL_FEATURES, &protocol, err);
     if (ret < 0)
         return ret;
-    if (!(protocol & VHOST_USER_PROTOCOL_CONFIG))
-        return error_set(err, -ENOTSUP, "the back-end lacks the protocol feature CONFIG");
     protocol &= PROTOCOL_FEATURES;
     ret = tell_u64(f, VHOST_USER_SET_PROTOCOL_FEATURES, protocol, -1, err);
     f->protocol_features = protocol;
@@ -375,8 +373,15 @@ int frontend_start_queue(struct vhost_user_frontend *f, const struct vhost_user_
     if (ret == 0)
         ret = tell_u64(f, VHOST_USER_SET_VRING_KICK, queue->index, queue->kick_fd, err);
     if (ret == 0)
-        ret = tell_state(f, VHOST_USER_SET_VRING_ENABLE, queue->index, 1, err);
+        ret = tell_state(f, VHOST_USER_SET_VRING_ENABLE, queue->index, !queue->off, err);
     return ret < 0 ? error_context(err, "queue %u", queue->index) : 0;
+}
+
+int frontend_enable_queue(struct vhost_user_frontend *f, unsigned index, bool enable,
+                          struct error *err)
+{
+    int ret = tell_state(f, VHOST_USER_SET_VRING_ENABLE, index, enable, err);
+    return ret < 0 ? error_context(err, "queue %u", index) : 0;
 }
 
 int frontend_stop_queue(struct vhost_user_frontend *f, unsigned index, struct error *err)

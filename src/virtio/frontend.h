@@ -40,13 +40,14 @@ struct vhost_user_queue {
     uint64_t desc, driver, used; /* addresses in this process */
     int kick_fd, call_fd;
     int err_fd; /* signalled if the driver broke the queue */
+    bool off;   /* set up, but not enabled yet */
 };
 
 /**
  * frontend_open() - the handshake over @fd, which is owned from now on, on failure too.
  * @timeout_ms: for all of it.
  *
- * Return: 0; -ENOTSUP if the back-end is too old for virtio 1.x or lacks CONFIG; another -errno.
+ * Return: 0; -ENOTSUP if the back-end is too old for virtio 1.x; another -errno.
  */
 int frontend_open(struct vhost_user_frontend *frontend, int fd, int timeout_ms, struct error *err);
 void frontend_close(struct vhost_user_frontend *frontend);
@@ -82,9 +83,13 @@ int frontend_get_inflight(struct vhost_user_frontend *frontend, struct vhost_use
 int frontend_set_inflight(struct vhost_user_frontend *frontend,
                           const struct vhost_user_inflight *where, int fd, struct error *err);
 
-/** frontend_start_queue() - set it up and enable it. */
+/** frontend_start_queue() - set it up and, unless it is off, enable it. */
 int frontend_start_queue(struct vhost_user_frontend *frontend, const struct vhost_user_queue *queue,
                          struct error *err);
+
+/** frontend_enable_queue() - or disable one that is set up. */
+int frontend_enable_queue(struct vhost_user_frontend *frontend, unsigned index, bool enable,
+                          struct error *err);
 
 /** frontend_stop_queue() - returns when the back-end has finished what it had taken. */
 int frontend_stop_queue(struct vhost_user_frontend *frontend, unsigned index, struct error *err);

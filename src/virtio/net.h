@@ -29,6 +29,18 @@
 #define NET_F_GUEST_USO6 BIT64(55)
 #define NET_F_HOST_USO BIT64(56)
 
+/* By what they are for: in both directions. */
+#define NET_F_CSUMS (NET_F_CSUM | NET_F_GUEST_CSUM)
+#define NET_F_TSO                                                                                \
+    (NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 | NET_F_GUEST_ECN | NET_F_HOST_TSO4 | NET_F_HOST_TSO6 | \
+     NET_F_HOST_ECN)
+#define NET_F_UFO \
+    (NET_F_GUEST_UFO | NET_F_HOST_UFO | NET_F_GUEST_USO4 | NET_F_GUEST_USO6 | NET_F_HOST_USO)
+/* What a back-end can offer through husk's front-end; every other bit of a network device's would need a configuration
+ * or a control command that it does not have. */
+#define NET_F_FORWARDED (NET_F_CSUMS | NET_F_TSO | NET_F_UFO | NET_F_MRG_RXBUF)
+#define NET_F_ALL ((BIT64(24) - 1) | ~(BIT64(50) - 1))
+
 #define NET_PAIRS_MAX 32u /* of queues: receive, transmit */
 
 /* 5.1.4: what precedes speed and duplex. */
@@ -70,5 +82,20 @@ _Static_assert(sizeof(struct net_header) == NET_HEADER_BYTES, "virtio 1.2, 5.1.6
 
 /* 5.1.6.3.1: the largest frame, of 64 KiB and an Ethernet header, and the header before it. */
 #define NET_PACKET_MAX (65550u + NET_HEADER_BYTES)
+
+/* 5.1.6.5: a request on the control queue is a class, a command and its data, answered by one byte. */
+#define NET_CTRL_OK 0
+#define NET_CTRL_ERR 1
+#define NET_CTRL_RX 0u
+#define NET_CTRL_RX_LAST 1u       /* promiscuous, all multicast */
+#define NET_CTRL_RX_EXTRA_LAST 5u /* all unicast, no multicast, no unicast, no broadcast */
+#define NET_CTRL_MAC 1u
+#define NET_CTRL_MAC_TABLE_SET 0u
+#define NET_CTRL_MAC_ADDR_SET 1u
+#define NET_CTRL_VLAN 2u
+#define NET_CTRL_VLAN_ADD 0u
+#define NET_CTRL_VLAN_DEL 1u
+#define NET_CTRL_MQ 4u
+#define NET_CTRL_MQ_VQ_PAIRS_SET 0u
 
 #endif

@@ -1,5 +1,6 @@
 #include "vmm/devices.h"
 
+#include "base/units.h"
 #include "config/device_list.h"
 #include "virtio/device.h"
 
@@ -7,10 +8,12 @@
 #include <stdlib.h>
 
 /* virtio 1.2, 5 */
+#define VIRTIO_ID_NETWORK 1
 #define VIRTIO_ID_BLOCK 2
 #define VIRTIO_ID_ENTROPY 4
 /* Mass storage controller, of no kind that has a number of its own. */
 #define PCI_CLASS_STORAGE 0x018000
+#define PCI_CLASS_ETHERNET 0x020000
 /* A device of no class. */
 #define PCI_CLASS_OTHERS 0xff0000
 /* struct virtio_blk_config up to the fields of write zeroes (5.2.4). */
@@ -22,6 +25,7 @@ struct device {
     struct devices *devices;
     unsigned number; /* in the configuration, and for the broker */
     struct device_entry entry;
+    struct vhost_user_net net; /* of a network interface */
     struct vhost_user_device *vhost;
 };
 
@@ -51,9 +55,32 @@ static void kill_backend(void *ctx)
     broker_kill(device->devices->in.broker, device->number);
 }
 
-/** describe() - what the guest is shown: the fields of @params that are the kind's. */
-static void describe(const struct device_entry *entry, struct vhost_user_device_params *params)
+/** describe_net() - a network interface: what is the VMM's of it, and what it shall not offer. */
+static void describe_net(struct device *device, struct vhost_user_device_params *params)
 {
+    const struct net_config *config = device->entry.net;
+    device->net =
+        (struct vhost_user_net){.pairs = config->num_queues / 2, .mtu = (uint16_t)config->mtu};
+    units_parse_mac(config->mac, device->net.mac);
+    params->virtio_id = VIRTIO_ID_NETWORK;
+    params->class_code = PCI_CLASS_ETHERNET;
+    params->n_queues = config->num_queues + 1;
+    params->queue_size = (uint16_t)config->queue_size;
+    params->config_len = NET_CONFIG_BYTES;
+    params->net = &device->net;
+    params->features_off = ~NET_F_FORWARDED & NET_F_ALL;
+    if (!config->offload_csum)
+        params->features_off |= NET_F_CSUMS | NET_F_TSO | NET_F_UFO;
+    if (!config->offload_tso)
+        params->features_off |= NET_F_TSO;
+    if (!config->offload_ufo)
+        params->features_off |= NET_F_UFO;
+}
+
+/** describe() - what the guest is shown: the fields of @params that are the kind's. */
+static void describe(struct device *device, struct vhost_user_device_params *params)
+{
+    const struct device_entry *entry = &device->entry;
     switch (entry->kind) {
     case DEVICE_DISK:
         params->virtio_id = VIRTIO_ID_BLOCK;
@@ -61,6 +88,9 @@ static void describe(const struct device_entry *entry, struct vhost_user_device_
         params->n_queues = entry->disk->num_queues;
         params->queue_size = (uint16_t)entry->disk->queue_size;
         params->config_len = BLOCK_CONFIG_BYTES;
+        break;
+    case DEVICE_NET:
+        describe_net(device, params);
         break;
     case DEVICE_RNG:
         params->virtio_id = VIRTIO_ID_ENTROPY;
@@ -86,7 +116,7 @@ static int create_device(struct device *device, struct error *err)
         .ops = &ops,
         .ctx = device,
     };
-    describe(&device->entry, &params);
+    describe(device, &params);
     device->vhost = vhost_user_device_new(&params, err);
     return device->vhost ? 0 : error_context(err, "%s: %s", device->entry.option, device->entry.id);
 }
