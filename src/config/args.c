@@ -231,6 +231,27 @@ static int check_once(const struct option *option, uint64_t given, const struct 
     return 0;
 }
 
+static int apply_keys(void *base, const struct option *option, struct option_text text,
+                      struct error *err);
+
+/** apply_items() - a list in brackets, each item with keys of its own. */
+static int apply_items(void *base, const struct option_key *key, struct option_text text,
+                       struct error *err)
+{
+    if (!option_unbracket(&text))
+        return error_set(err, -EINVAL, "'%s' is not a list in brackets, as %s",
+                         option_excerpt(text.start, text.len).text, key->value);
+    option_reset_key(base, key);
+    struct option_text part;
+    while (option_next_item(&text, &part)) {
+        void *item = option_add_item(base, key->items, err);
+        int ret = item ? apply_keys(item, key->items, part, err) : err->code;
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
 /** apply_key() - one key=value, or a key alone. @given has a bit for each key seen. */
 static int apply_key(void *base, const struct option *option, struct option_text part,
                      uint64_t *given, struct error *err)
@@ -257,10 +278,10 @@ static int apply_key(void *base, const struct option *option, struct option_text
         return ret;
     *given |= 1ULL << i;
 
-    if (key->type == OPTION_MODE) {
+    if (key->type == OPTION_MODE || key->type == OPTION_FLAG) {
         if (equals)
             return error_set(err, -EINVAL, "'%s' takes no value", name);
-        return option_set_number(base, key, key->initial, err);
+        return option_set_number(base, key, key->type == OPTION_FLAG ? true : key->initial, err);
     }
     struct option_text value = {part.start + part.len, 0};
     if (equals)
@@ -269,7 +290,8 @@ static int apply_key(void *base, const struct option *option, struct option_text
     if (value.len == 0)
         return error_set(err, -EINVAL, "'%s' needs a value, as %s=%s", name, name,
                          key->value ? key->value : "on");
-    ret = option_parse_value(base, key, value, err);
+    ret = key->type == OPTION_ITEMS ? apply_items(base, key, value, err)
+                                    : option_parse_value(base, key, value, err);
     if (ret < 0)
         error_context(err, "%s", name);
     return ret;

@@ -24,12 +24,28 @@ struct fd_list {
     size_t n;
 };
 
+/* A named item of fw_cfg's: the contents of a file, or text. */
+struct fw_cfg_item_config {
+    char *name;
+    char *file;   /* path; exactly one of this and */
+    char *string; /* this is given */
+};
+
+/* What the guest is told by fw_cfg; a switch that is unset is on. */
+struct fw_cfg_config {
+    bool disable; /* no such device */
+    enum switch_state e820, kernel, cmdline, initramfs, acpi_table;
+    struct fw_cfg_item_config *items;
+    size_t n_items;
+};
+
 struct payload_config {
     char *firmware;  /* path, NULL if not given */
     char *igvm;      /* path, NULL if not given */
     char *kernel;    /* path, NULL if not given */
     char *initramfs; /* path */
     char *cmdline;
+    struct fw_cfg_config fw_cfg;
 };
 
 /* vCPU @vcpu may run on the host CPUs listed. */
@@ -79,7 +95,11 @@ struct console_config {
     uint16_t iobase; /* --debug-console only */
 };
 
+/* Which machine's host bridge, ports and memory layout the guest finds. */
+enum chipset { CHIPSET_AUTO, CHIPSET_Q35, CHIPSET_CLOUD_HYPERVISOR };
+
 struct platform_config {
+    enum chipset chipset;
     enum switch_state sev_snp; /* off: what an IGVM file has for SEV-SNP, in an ordinary guest */
     char *system_manufacturer; /* SMBIOS strings; NULL if not given */
     char *system_product_name;

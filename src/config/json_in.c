@@ -217,6 +217,9 @@ static int read_affinity(void *base, const struct option_key *key, const json_t 
     return 0;
 }
 
+static int read_list(void *base, const struct option *option, const json_t *array,
+                     struct error *err);
+
 static int read_key(void *base, const struct option_key *key, json_t *value, struct error *err)
 {
     uint64_t number = 0;
@@ -250,6 +253,8 @@ static int read_key(void *base, const struct option_key *key, json_t *value, str
         return read_topology(base, key, value, err);
     case OPTION_AFFINITY:
         return read_affinity(base, key, value, err);
+    case OPTION_ITEMS:
+        return read_list(base, key->items, value, err);
     default:
         ret = read_number(value, &number, err);
     }
@@ -400,14 +405,14 @@ static int read_fields(void *item, const struct option *option, const char *pref
 }
 
 /** read_list() - the array of an option that may be given several times; it replaces what was there. */
-static int read_list(struct vm_config *config, const struct option *option, const json_t *array,
+static int read_list(void *base, const struct option *option, const json_t *array,
                      struct error *err)
 {
     if (!json_is_array(array))
         return wrong_type(array, "an array", err);
-    option_reset(config, option);
+    option_reset(base, option);
     for (size_t i = 0; i < json_array_size(array); i++) {
-        void *item = option_add_item(config, option, err);
+        void *item = option_add_item(base, option, err);
         if (!item)
             return err->code;
         if (read_fields(item, option, "", json_array_get(array, i), err) < 0)
@@ -423,6 +428,32 @@ static const struct option *find_list(const char *name)
         if (option_table[i].list && strcmp(option_table[i].json, name) == 0)
             return &option_table[i];
     return NULL;
+}
+
+/** find_nested() - the option with keys in the object @name of the object @object; NULL for any other name. */
+static const struct option *find_nested(const char *object, const char *name)
+{
+    size_t len = strlen(name);
+    for (size_t i = 0; i < option_table_len; i++) {
+        const struct option *option = &option_table[i];
+        bool here = option->json && strcmp(option->json, object) == 0 && !option->list;
+        for (size_t j = 0; here && j < option->n_keys; j++) {
+            const char *json = option_key_json(&option->keys[j]);
+            if (strncmp(json, name, len) == 0 && json[len] == '.')
+                return option;
+        }
+    }
+    return NULL;
+}
+
+/** read_nested() - the fields of the object @name, all of which @option has. */
+static int read_nested(struct vm_config *config, const struct option *option, const char *name,
+                       json_t *value, struct error *err)
+{
+    char prefix[64];
+    snprintf(prefix, sizeof(prefix), "%s.", name);
+    option_reset(config, option);
+    return read_fields(config, option, prefix, value, err);
 }
 
 static int read_object(struct vm_config *config, const char *object_name, json_t *object,
@@ -443,10 +474,12 @@ static int read_object(struct vm_config *config, const char *object_name, json_t
             continue;
         const struct option *option = NULL;
         const struct option_key *key = find_key(object_name, name, &option);
-        if (!key)
+        const struct option *nested = key ? NULL : find_nested(object_name, name);
+        if (!key && !nested)
             return unknown_field(object_name, name, err);
-        int ret = check_fits(config, option, key, object, err);
-        if (ret == 0)
+        int ret = nested ? read_nested(config, nested, name, value, err)
+                         : check_fits(config, option, key, object, err);
+        if (ret == 0 && key)
             ret = read_key(config, key, value, err);
         if (ret < 0)
             return at_path(err, ".%s", option_excerpt(name, strlen(name)).text);

@@ -67,12 +67,16 @@ static json_t *number_json(const void *base, const struct option_key *key)
     return json_integer((json_int_t)value);
 }
 
+static json_t *list_json(const void *base, const struct option *option);
+
 /** key_json() - the value of @key; NULL if it is not given. */
 static json_t *key_json(const void *base, const struct option_key *key)
 {
     switch (key->type) {
     case OPTION_FLAG:
     case OPTION_BOOL:
+        if (key->type == OPTION_FLAG && key->name && !option_get_number(base, key))
+            return NULL;
         return json_boolean(option_get_number(base, key));
     case OPTION_SWITCH: {
         uint64_t state = option_get_number(base, key);
@@ -92,6 +96,8 @@ static json_t *key_json(const void *base, const struct option_key *key)
         return topology_json(const_field(base, key));
     case OPTION_AFFINITY:
         return affinity_json(const_field(base, key));
+    case OPTION_ITEMS:
+        return list_json(base, key->items);
     default:
         return number_json(base, key);
     }
@@ -127,15 +133,15 @@ static void set_nested(json_t *object, const char *path, json_t *value)
 }
 
 /** list_json() - the items of an option that may be given several times; NULL if there is none. */
-static json_t *list_json(const struct vm_config *config, const struct option *option)
+static json_t *list_json(const void *base, const struct option *option)
 {
-    if (option_n_items(config, option) == 0)
+    if (option_n_items(base, option) == 0)
         return NULL;
     json_t *array = json_array();
-    for (size_t i = 0; i < option_n_items(config, option); i++) {
+    for (size_t i = 0; i < option_n_items(base, option); i++) {
         json_t *object = json_object();
         for (size_t j = 0; j < option->n_keys; j++) {
-            json_t *value = key_json(option_item(config, option, i), &option->keys[j]);
+            json_t *value = key_json(option_item(base, option, i), &option->keys[j]);
             if (value)
                 set_nested(object, option_key_json(&option->keys[j]), value);
         }
@@ -168,7 +174,7 @@ char *config_to_json(const struct vm_config *config)
             if (option_is_mode(key))
                 add_mode(object, config, key);
             else if (value)
-                json_object_set_new(object, option_key_json(key), value);
+                set_nested(object, option_key_json(key), value);
         }
         if (option->json && json_object_size(object) == 0)
             json_object_del(root, option->json);

@@ -38,7 +38,8 @@ int option_check_balance(struct option_text text, struct error *err)
     return 0;
 }
 
-bool option_next_part(struct option_text *rest, struct option_text *part)
+/** cut() - the next part off *@rest, up to a @separator outside brackets and quotes. */
+static bool cut(struct option_text *rest, struct option_text *part, char separator)
 {
     if (!rest->start)
         return false;
@@ -54,7 +55,7 @@ bool option_next_part(struct option_text *rest, struct option_text *part)
             depth++;
         } else if (c == ']' && depth) {
             depth--;
-        } else if (c == ',' && depth == 0) {
+        } else if (c == separator && depth == 0) {
             *part = (struct option_text){rest->start, i};
             rest->start += i + 1;
             rest->len -= i + 1;
@@ -64,6 +65,16 @@ bool option_next_part(struct option_text *rest, struct option_text *part)
     *part = *rest;
     *rest = (struct option_text){NULL, 0};
     return true;
+}
+
+bool option_next_part(struct option_text *rest, struct option_text *part)
+{
+    return cut(rest, part, ',');
+}
+
+bool option_next_item(struct option_text *rest, struct option_text *part)
+{
+    return cut(rest, part, ':');
 }
 
 struct option_text option_trim(struct option_text text)

@@ -49,6 +49,58 @@ static const struct option_key cmdline_keys[] = {
     {.json = "cmdline", .type = OPTION_STRING, .offset = AT(payload.cmdline), .max = 65535},
 };
 
+#define ITEM_AT(member) offsetof(struct fw_cfg_item_config, member)
+/* fw_cfg's directory has room for names of 55 bytes, and husk's for 1,024 of them, of which it needs some itself. */
+#define FW_CFG_NAME_MAX_BYTES 55
+#define FW_CFG_ITEMS_MAX 1000
+
+static const struct option_key fw_cfg_item_keys[] = {
+    {.name = "name",
+     .type = OPTION_STRING,
+     .offset = ITEM_AT(name),
+     .min = 1,
+     .max = FW_CFG_NAME_MAX_BYTES},
+    {.name = "file", .type = OPTION_STRING, .offset = ITEM_AT(file), PATH_BYTES},
+    {.name = "string", .type = OPTION_STRING, .offset = ITEM_AT(string), .max = 65535},
+};
+
+static const struct option fw_cfg_items = {
+    .name = "fw-cfg-config",
+    .list = true,
+    .list_offset = AT(payload.fw_cfg.items),
+    .length_offset = AT(payload.fw_cfg.n_items),
+    .item_size = sizeof(struct fw_cfg_item_config),
+    .list_max = FW_CFG_ITEMS_MAX,
+    KEYS(fw_cfg_item_keys),
+};
+
+#define TOLD(word, json_name, member, text)                                        \
+    {                                                                              \
+        .name = (word), .json = "fw_cfg_config." json_name, .type = OPTION_SWITCH, \
+        .offset = AT(payload.fw_cfg.member), .shown_default = "on",                \
+        .help = "the guest is told " text                                          \
+    }
+
+static const struct option_key fw_cfg_keys[] = {
+    TOLD("e820", "e820", e820, "where its RAM is"),
+    TOLD("kernel", "kernel", kernel, "the kernel"),
+    TOLD("cmdline", "cmdline", cmdline, "the kernel's command line"),
+    TOLD("initramfs", "initramfs", initramfs, "the initramfs"),
+    TOLD("acpi_table", "acpi_tables", acpi_table, "the ACPI tables"),
+    {.name = "items",
+     .json = "fw_cfg_config.items.item_list",
+     .type = OPTION_ITEMS,
+     .items = &fw_cfg_items,
+     .value = "[name=<name>,file=<file>:name=<name>,string=<text>:...]",
+     .help = "and these items, as opt/org.example/a; at most 1000"},
+    {.name = "disable",
+     .json = "fw_cfg_config.disable",
+     .type = OPTION_FLAG,
+     .offset = AT(payload.fw_cfg.disable),
+     .max = 1,
+     .help = "no fw_cfg device at all"},
+};
+
 /* What the back-end's rings and the transport take. */
 #define DISK_QUEUES_MAX 64
 #define DISK_QUEUE_SIZE_MAX 1024
@@ -145,7 +197,22 @@ static const struct option_key memory_keys[] = {
      .help = "reserve the memory when it is mapped, so that a shortage shows at start"},
 };
 
+static const struct option_name chipset_names[] = {
+    [CHIPSET_AUTO] = {"auto", "Auto"},
+    [CHIPSET_Q35] = {"q35", "Q35"},
+    [CHIPSET_CLOUD_HYPERVISOR] = {"cloud-hypervisor", "CloudHypervisor"},
+    {NULL, NULL},
+};
+
 static const struct option_key platform_keys[] = {
+    {.name = "chipset",
+     .type = OPTION_ENUM,
+     .offset = AT(platform.chipset),
+     .initial = CHIPSET_AUTO,
+     .names = chipset_names,
+     .help =
+         "which machine the guest finds: QEMU's q35, for firmware, or Cloud Hypervisor's, for a "
+         "kernel that is started without firmware"},
     {.name = "sev_snp",
      .type = OPTION_SWITCH,
      .offset = AT(platform.sev_snp),
@@ -684,6 +751,13 @@ const struct option option_table[] = {
      .value = "<text>",
      .shown_default = "empty",
      .help = "the kernel's command line"},
+    {.name = "fw-cfg-config",
+     .topic = OPTION_TOPIC_BOOT,
+     .json = "payload",
+     KEYS(fw_cfg_keys),
+     .needs_key = true,
+     .help = "what firmware, or a kernel with qemu_fw_cfg, is told by the fw_cfg device; without "
+             "firmware, there is one only with this option"},
     {.name = "cpus",
      .topic = OPTION_TOPIC_MACHINE,
      .json = "cpus",
@@ -826,7 +900,6 @@ const char *const options_not_built[] = {
     "dbus-system-bus",
     "device",
     "fs",
-    "fw-cfg-config",
     "gdb",
     "generic-vhost-user",
     "host-data",

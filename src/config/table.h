@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum option_type {
-    OPTION_FLAG,      /* bool; the option alone, without a value */
+    OPTION_FLAG,      /* bool; the option or key alone, without a value */
     OPTION_COUNT,     /* uint32_t; how often the option is given, without a value */
     OPTION_BOOL,      /* bool; on, off, true, false */
     OPTION_SWITCH,    /* enum switch_state; as OPTION_BOOL, unset if not given */
@@ -27,7 +27,10 @@ enum option_type {
     OPTION_MODE_PATH, /* struct console_config; key=PATH sets mode to initial, and the path */
     OPTION_TOPOLOGY,  /* struct cpu_topology; threads:cores:dies:packages */
     OPTION_AFFINITY,  /* the affinity of struct cpus_config; [vcpu@[host CPUs],...] */
+    OPTION_ITEMS,     /* a list; [item:item:...], each with the keys of another option */
 };
+
+struct option;
 
 struct option_name {
     const char *text; /* on the command line */
@@ -42,9 +45,10 @@ struct option_key {
     size_t offset; /* in struct vm_config, or struct config_request */
     uint64_t initial, min, max;
     const struct option_name
-        *names;                /* of OPTION_ENUM, in the order of their numbers, ends with NULL */
-    const char *value;         /* what help shows for the value */
-    const char *shown_default; /* what help shows where initial does not say it */
+        *names;                 /* of OPTION_ENUM, in the order of their numbers, ends with NULL */
+    const struct option *items; /* of OPTION_ITEMS: its list and its items' keys */
+    const char *value;          /* what help shows for the value */
+    const char *shown_default;  /* what help shows where initial does not say it */
     const char *help;
 };
 
@@ -71,6 +75,7 @@ struct option {
      * length are, and how large one item is. The keys' offsets are in the item, and @json names an array. */
     bool list;
     size_t list_offset, length_offset, item_size;
+    size_t list_max;                   /* items; 0: as many as a PCI bus has room for */
     const char *const *keys_not_built; /* Cloud Hypervisor's, closed by NULL; or NULL */
     bool needs_key;                    /* at least one key must be given */
     const char *value;         /* what help shows behind the name, where there are no keys */
@@ -229,6 +234,9 @@ int option_check_balance(struct option_text text, struct error *err);
  * Return: false if nothing was left. A part may be empty.
  */
 bool option_next_part(struct option_text *rest, struct option_text *part);
+
+/** option_next_item() - the same, up to a colon. */
+bool option_next_item(struct option_text *rest, struct option_text *part);
 
 /** option_trim() - without the white space around it. */
 struct option_text option_trim(struct option_text text);

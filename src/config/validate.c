@@ -187,6 +187,42 @@ static int check_payload(const struct payload_config *payload, struct error *err
     return 0;
 }
 
+static int check_chipset(const struct vm_config *config, struct error *err)
+{
+    const struct payload_config *payload = &config->payload;
+    if (config->platform.chipset != CHIPSET_Q35 || payload->firmware || payload->igvm)
+        return 0;
+    return error_set(err, -EINVAL,
+                     "--platform: chipset=q35 is for --firmware and --igvm: there, firmware places "
+                     "the devices that a kernel started without it would not find");
+}
+
+static int check_fw_cfg(const struct payload_config *payload, struct error *err)
+{
+    const struct fw_cfg_config *told = &payload->fw_cfg;
+    bool more = told->n_items || told->e820 || told->kernel || told->cmdline || told->initramfs ||
+                told->acpi_table;
+    if (told->disable && more)
+        return error_set(err, -EINVAL, "--fw-cfg-config: disable goes with nothing else");
+    if (told->disable && payload->kernel && (payload->firmware || payload->igvm))
+        return error_set(err, -EINVAL,
+                         "--fw-cfg-config: disable leaves the firmware no way to the kernel");
+    for (size_t i = 0; i < told->n_items; i++) {
+        const struct fw_cfg_item_config *item = &told->items[i];
+        if (!item->name)
+            return error_set(err, -EINVAL, "--fw-cfg-config: items: item %zu has no name", i + 1);
+        if (!item->file == !item->string)
+            return error_set(err, -EINVAL,
+                             "--fw-cfg-config: items: '%s' needs either a file or a string",
+                             item->name);
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(told->items[j].name, item->name) == 0)
+                return error_set(err, -EINVAL, "--fw-cfg-config: items: '%s' is given twice",
+                                 item->name);
+    }
+    return 0;
+}
+
 static int check_isolation(const struct vm_config *config, struct error *err)
 {
     const struct payload_config *payload = &config->payload;
@@ -221,6 +257,10 @@ static int check(struct vm_config *config, struct error *err)
     if (config->event_monitor.path && config->event_monitor.fd >= 0)
         return error_set(err, -EINVAL, "--event-monitor: path and fd exclude each other");
     ret = check_payload(&config->payload, err);
+    if (ret == 0)
+        ret = check_chipset(config, err);
+    if (ret == 0)
+        ret = check_fw_cfg(&config->payload, err);
     return ret < 0 ? ret : check_isolation(config, err);
 }
 

@@ -24,6 +24,8 @@ static const void *const_field(const void *base, const struct option_key *key)
     return (const char *)base + key->offset;
 }
 
+static void reset_list(void *base, const struct option *option);
+
 /** free_field() - what @key owns; the field's bytes are left as they are. */
 static void free_field(void *base, const struct option_key *key)
 {
@@ -43,6 +45,8 @@ static void free_field(void *base, const struct option_key *key)
         for (size_t i = 0; i < cpus->n_affinity; i++)
             free(cpus->affinity[i].host_cpus);
         free(cpus->affinity);
+    } else if (key->type == OPTION_ITEMS) {
+        reset_list(base, key->items);
     }
 }
 
@@ -79,6 +83,7 @@ static void store_number(void *base, const struct option_key *key, uint64_t valu
     case OPTION_STRINGS:
     case OPTION_TOPOLOGY:
     case OPTION_AFFINITY:
+    case OPTION_ITEMS:
         break;
     }
 }
@@ -110,6 +115,7 @@ uint64_t option_get_number(const void *base, const struct option_key *key)
     case OPTION_STRINGS:
     case OPTION_TOPOLOGY:
     case OPTION_AFFINITY:
+    case OPTION_ITEMS:
         break;
     }
     return 0;
@@ -158,8 +164,9 @@ void *option_add_item(void *base, const struct option *option, struct error *err
 {
     void **list = (void **)((char *)base + option->list_offset);
     size_t *length = (size_t *)((char *)base + option->length_offset);
-    if (*length == LIST_MAX) {
-        error_set(err, -EINVAL, "is given more than %d times", LIST_MAX);
+    size_t max = option->list_max ? option->list_max : LIST_MAX;
+    if (*length == max) {
+        error_set(err, -EINVAL, "is given more than %zu times", max);
         return NULL;
     }
     void *items = reallocarray(*list, *length + 1, option->item_size);

@@ -31,6 +31,7 @@
 
 struct firmware_items {
     struct firmware_items_in in;
+    struct machine_payload payload;
     struct fw_cfg *fw_cfg;
     bool acpi_made;
     struct acpi_blobs acpi;
@@ -71,7 +72,7 @@ static int setup_bytes(int fd, uint64_t size, const char *path, uint32_t *bytes,
 
 static int add_kernel(struct firmware_items *items, struct error *err)
 {
-    const char *path = items->in.config->payload.kernel;
+    const char *path = items->payload.kernel;
     uint64_t size;
     uint32_t setup = 0;
     _cleanup_close_ int fd = fd_open_file(path, &size, err);
@@ -99,7 +100,7 @@ static int add_kernel(struct firmware_items *items, struct error *err)
 
 static int add_initramfs(struct firmware_items *items, struct error *err)
 {
-    const char *path = items->in.config->payload.initramfs;
+    const char *path = items->payload.initramfs;
     uint64_t size;
     _cleanup_close_ int fd = fd_open_file(path, &size, err);
     if (fd < 0)
@@ -121,8 +122,7 @@ static int add_initramfs(struct firmware_items *items, struct error *err)
 
 static int add_cmdline(struct firmware_items *items, struct error *err)
 {
-    const char *cmdline =
-        items->in.config->payload.cmdline ? items->in.config->payload.cmdline : "";
+    const char *cmdline = items->payload.cmdline ? items->payload.cmdline : "";
     size_t len = strlen(cmdline) + 1;
     struct fw_cfg_item data = {.bytes = cmdline, .len = len};
     int ret = fw_cfg_add_u32(items->fw_cfg, FW_CFG_CMDLINE_ADDR, CMDLINE_ADDR, err);
@@ -136,11 +136,13 @@ static int add_cmdline(struct firmware_items *items, struct error *err)
 /** add_payload() - kernel, initramfs and command line, as far as they were given. */
 static int add_payload(struct firmware_items *items, struct error *err)
 {
-    const struct payload_config *payload = &items->in.config->payload;
+    const struct machine_payload *payload = &items->payload;
     int ret = payload->kernel ? add_kernel(items, err) : 0;
     if (ret == 0 && payload->initramfs)
         ret = add_initramfs(items, err);
-    if (ret == 0 && payload->kernel)
+    /* Firmware wants to know that a kernel has no command line, unless it is not to be told of one. */
+    bool told = items->in.config->payload.fw_cfg.cmdline != SWITCH_OFF;
+    if (ret == 0 && (payload->cmdline || (payload->kernel && told)))
         ret = add_cmdline(items, err);
     return ret;
 }
@@ -268,18 +270,44 @@ static int add_acpi(struct firmware_items *items, struct error *err)
     return ret;
 }
 
+/** add_given() - one item of the user's. */
+static int add_given(struct firmware_items *items, const struct fw_cfg_item_config *given,
+                     struct error *err)
+{
+    if (given->string)
+        return fw_cfg_add_file(
+            items->fw_cfg, given->name,
+            &(struct fw_cfg_item){.bytes = given->string, .len = strlen(given->string)}, err);
+    uint64_t size;
+    _cleanup_close_ int fd = fd_open_file(given->file, &size, err);
+    if (fd < 0)
+        return fd;
+    struct fw_cfg_item item = {.fd = fd, .len = size, .path = given->file};
+    return fw_cfg_add_file(items->fw_cfg, given->name, &item, err);
+}
+
+static int add_all_given(struct firmware_items *items, struct error *err)
+{
+    const struct fw_cfg_config *told = &items->in.config->payload.fw_cfg;
+    for (size_t i = 0; i < told->n_items; i++)
+        if (add_given(items, &told->items[i], err) < 0)
+            return error_context(err, "--fw-cfg-config: item '%s'", told->items[i].name);
+    return 0;
+}
+
 static int add_all(struct firmware_items *items, struct error *err)
 {
+    const struct fw_cfg_config *told = &items->in.config->payload.fw_cfg;
     int ret = add_numbers(items, err);
     if (ret == 0)
         ret = add_payload(items, err);
-    if (ret == 0)
+    if (ret == 0 && told->e820 != SWITCH_OFF)
         ret = add_e820(items, err);
-    if (ret == 0)
+    if (ret == 0 && told->acpi_table != SWITCH_OFF)
         ret = add_acpi(items, err);
     if (ret == 0)
         ret = add_smbios(items, err);
-    return ret;
+    return ret < 0 ? ret : add_all_given(items, err);
 }
 
 struct firmware_items *firmware_items_new(const struct firmware_items_in *in, struct error *err)
@@ -290,6 +318,7 @@ struct firmware_items *firmware_items_new(const struct firmware_items_in *in, st
         return NULL;
     }
     items->in = *in;
+    items->payload = machine_payload(in->config);
     struct fw_cfg_params params = {.memory = memory_for_dma, .failed = failed, .ctx = items};
     items->fw_cfg = fw_cfg_new(in->ports, &params, err);
     if (!items->fw_cfg || add_all(items, err) < 0) {

@@ -13,6 +13,17 @@ struct cpu_layout machine_cpu_layout(const struct cpus_config *cpus);
 /** machine_is_q35() - whether the machine shows itself as firmware for QEMU's q35 expects it, not as a direct kernel does. */
 bool machine_is_q35(const struct vm_config *config);
 
+/** machine_has_fw_cfg() - whether there is a fw_cfg device: for firmware, and for those who asked for one. */
+bool machine_has_fw_cfg(const struct vm_config *config);
+
+/* The payload as fw_cfg hands it to the guest; NULL: what is not handed over. */
+struct machine_payload {
+    const char *kernel, *initramfs, *cmdline;
+};
+
+/** machine_payload() - by default all that was given, but for a kernel that is started without firmware. */
+struct machine_payload machine_payload(const struct vm_config *config);
+
 /** machine_low_ram() - how much of @config's RAM lies below the hole. */
 uint64_t machine_low_ram(const struct vm_config *config);
 

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "launch/firmware_volume.h"
 #include "launch/producers.h"
 #include "vmm/machine_igvm.h"
 #include "vmm/machine_layout.h"
@@ -47,7 +48,40 @@ static unsigned physical_address_bits(void)
 
 bool machine_is_q35(const struct vm_config *config)
 {
-    return config->payload.firmware || config->payload.igvm;
+    if (config->platform.chipset == CHIPSET_AUTO)
+        return config->payload.firmware || config->payload.igvm;
+    return config->platform.chipset == CHIPSET_Q35;
+}
+
+bool machine_has_fw_cfg(const struct vm_config *config)
+{
+    const struct fw_cfg_config *told = &config->payload.fw_cfg;
+    if (told->disable)
+        return false;
+    return config->payload.firmware || config->payload.igvm || told->n_items || told->e820 ||
+           told->kernel || told->cmdline || told->initramfs || told->acpi_table;
+}
+
+struct machine_payload machine_payload(const struct vm_config *config)
+{
+    const struct payload_config *payload = &config->payload;
+    const struct fw_cfg_config *told = &payload->fw_cfg;
+    /* What is in memory already needs no telling. */
+    bool all = payload->firmware || payload->igvm;
+    const struct {
+        enum switch_state state;
+        const char *value;
+    } parts[] = {
+        {told->kernel, payload->kernel},
+        {told->initramfs, payload->initramfs},
+        {told->cmdline, payload->cmdline},
+    };
+    const char *handed[ARRAY_SIZE(parts)];
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        bool on = parts[i].state == SWITCH_ON || (all && parts[i].state == SWITCH_UNSET);
+        handed[i] = on && machine_has_fw_cfg(config) ? parts[i].value : NULL;
+    }
+    return (struct machine_payload){handed[0], handed[1], handed[2]};
 }
 
 uint64_t machine_low_ram(const struct vm_config *config)
@@ -99,7 +133,7 @@ struct acpi_in machine_acpi(const struct vm_config *config, const struct memory_
         .pci_mmio64 = window.base,
         .pci_mmio64_len = window.len,
         .serial = config->serial.mode != CONSOLE_OFF,
-        .fw_cfg = machine_is_q35(config),
+        .fw_cfg = machine_has_fw_cfg(config),
         .q35 = machine_is_q35(config),
         .low_ram_end = machine_pci_window32(config, windows).base,
         .ram = {{0, machine_low_ram(config)},
@@ -167,14 +201,26 @@ static int plan_firmware(struct plan *plan, const struct vm_config *config, stru
         .vcpus = config->cpus.boot,
         .warn = warn,
     };
+    struct machine_payload handed = machine_payload(config);
     uint8_t hashes[KERNEL_HASHES_BYTES];
-    int ret = payload->kernel ? firmware_takes_hashes(payload->firmware, err) : 0;
+    int ret = handed.kernel ? firmware_takes_hashes(payload->firmware, err) : 0;
     if (ret > 0) {
-        ret =
-            kernel_hashes_build(hashes, payload->kernel, payload->initramfs, payload->cmdline, err);
+        ret = kernel_hashes_build(hashes, handed.kernel, handed.initramfs, handed.cmdline, err);
         options.hashes = hashes;
     }
     return ret < 0 ? ret : plan_from_firmware(plan, payload->firmware, &options, err);
+}
+
+/** check_identity() - OVMF knows RAM and ACPI tables of q35 only; on another machine it would hang without a word. */
+static int check_identity(const struct plan *plan, const struct vm_config *config,
+                          struct error *err)
+{
+    if (machine_is_q35(config) || !plan_has_firmware_volume(plan))
+        return 0;
+    error_set(err, -ENOTSUP,
+              "--platform chipset=cloud-hypervisor: this firmware is OVMF, which finds neither its "
+              "RAM nor its ACPI tables there");
+    return error_hint(err, "leave chipset out, or say chipset=q35");
 }
 
 int machine_plan(struct plan *plan, const struct vm_config *config, struct error *err)
@@ -186,8 +232,9 @@ int machine_plan(struct plan *plan, const struct vm_config *config, struct error
                          "--memory size=%s does not fit this processor's %u-bit addresses",
                          units_format_size(config->memory.size, size), bits);
     }
-    if (config->payload.igvm)
-        return machine_plan_igvm(plan, config, err);
-    return config->payload.firmware ? plan_firmware(plan, config, err)
-                                    : plan_kernel(plan, config, err);
+    if (!config->payload.igvm && !config->payload.firmware)
+        return plan_kernel(plan, config, err);
+    int ret = config->payload.igvm ? machine_plan_igvm(plan, config, err)
+                                   : plan_firmware(plan, config, err);
+    return ret < 0 ? ret : check_identity(plan, config, err);
 }

@@ -222,7 +222,7 @@ static int create_pci(struct platform *platform, struct error *err)
 static uint64_t placed_ecam(void *ctx)
 {
     const struct platform *platform = ctx;
-    return q35_ecam(platform->q35);
+    return platform->q35 ? q35_ecam(platform->q35) : LAYOUT_ECAM;
 }
 
 static void items_failed(void *ctx, const struct error *err)
@@ -233,7 +233,7 @@ static void items_failed(void *ctx, const struct error *err)
 
 static int create_firmware_items(struct platform *platform, struct error *err)
 {
-    if (!machine_is_q35(platform->in.config))
+    if (!machine_has_fw_cfg(platform->in.config))
         return 0;
     struct firmware_items_in in = {
         .config = platform->in.config,

@@ -25,7 +25,7 @@ GUEST = ("bookworm", ["linux-image-cloud-amd64", "busybox-static"])
 HOST_MODULES = ["kvm-amd"]
 HOST_TOOLS = ["e2fsck", "mkfs.ext4", "qemu-storage-daemon", "qemu-img"]
 # The ACPI power button, and the input device that user space reads it from; disks.
-GUEST_MODULES = ["button", "evdev", "virtio-pci", "virtio-blk", "virtio-rng", "virtio_console"]
+GUEST_MODULES = ["button", "evdev", "qemu-fw-cfg", "virtio-pci", "virtio-blk", "virtio-rng", "virtio_console"]
 # How entries are made, beyond the inputs named above: raise when a maker below changes what it makes.
 FORMAT = "2"
 

@@ -11,6 +11,7 @@ import pytest
 import images
 import peers
 import testhost
+from test_disk import SHELL, Shell
 from conftest import QUIET
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -89,6 +90,21 @@ def test_firmware_boots_from_a_disk_that_linux_goes_on_with(firmware, start, efi
     machine.expect(rf"husk-guest: vda {40 << 20} bytes, 1 queues, serial from-efi, ro 0")
     machine.expect(r"husk-guest: off")
     machine.ends_with(0)
+
+
+@pytest.mark.parametrize("name", ["bookworm", None])
+def test_the_guest_sees_items_and_tables_as_they_were_made(host, firmware, debian, name):
+    host.run(f"head -c 5000 /dev/urandom > {host.folder}/item")
+    told = f"items=[name=opt/org.husk/text,string=\"a: b, c\":name=opt/org.husk/file,file={host.folder}/item]"
+    machine = debian(SHELL, *(["--firmware", firmware(name)] if name else []), "--fw-cfg-config", told)
+    shell = Shell(machine)
+    items = "/sys/firmware/qemu_fw_cfg/by_name/opt/org.husk"
+    assert shell.run(f"cat {items}/text/raw").strip() == "a: b, c"
+    assert shell.run(f"md5sum < {items}/file/raw").split()[0] == host.run(f"md5sum < {host.folder}/item")[1].split()[0]
+    # Whoever made a table says so in bytes 10 to 15 of it; ACPICA has checked the sums.
+    for table in ("APIC", "FACP", "MCFG", "DSDT"):
+        assert shell.run(f"head -c 16 /sys/firmware/acpi/tables/{table} | tail -c 6").strip() == "HUSK"
+    shell.off()
 
 
 def test_guest_of_firmware_reboots_into_firmware(firmware, debian):

@@ -23,6 +23,9 @@ static const char *const full_words[] = {
     "initrd",
     "--cmdline",
     "a=\"b,c\" \\ \t",
+    "--fw-cfg-config",
+    "e820=off,kernel=on,cmdline=off,initramfs=on,acpi_table=off,disable,"
+    "items=[name=opt/a,file=/f:name=opt/b,string=\"x:y,z\"]",
     "--cpus",
     "boot=2,max=4,topology=1:2:1:2,affinity=[0@[0-3,5],3@[2]],core_scheduling=vcpu",
     "--memory",
@@ -30,7 +33,8 @@ static const char *const full_words[] = {
     "--igvm",
     "/boot/guest.igvm",
     "--platform",
-    "sev_snp=off,system_manufacturer=m,system_product_name=p,system_version=v,system_serial_number="
+    "chipset=q35,sev_snp=off,system_manufacturer=m,system_product_name=p,system_version=v,system_"
+    "serial_number="
     "s,"
     "system_uuid=123e4567-e89b-12d3-a456-426614174000,system_sku_number=k,system_family=f,"
     "chassis_asset_tag=c,oem_strings=[o1,\"o,2\"]",
@@ -124,6 +128,11 @@ static void every_field_survives_the_round_trip(void **state)
     assert_int_equal(second.debug_console.iobase, 0x402);
     assert_string_equal(second.payload.igvm, "/boot/guest.igvm");
     assert_int_equal(second.platform.sev_snp, SWITCH_OFF);
+    assert_int_equal(second.platform.chipset, CHIPSET_Q35);
+    assert_int_equal(second.payload.fw_cfg.e820, SWITCH_OFF);
+    assert_int_equal(second.payload.fw_cfg.n_items, 2);
+    assert_string_equal(second.payload.fw_cfg.items[0].file, "/f");
+    assert_string_equal(second.payload.fw_cfg.items[1].string, "x:y,z");
     assert_string_equal(second.platform.oem_strings.items[1], "o,2");
     assert_int_equal(second.event_monitor.fd, 3);
     assert_int_equal(second.logging.verbosity, 2);

@@ -256,6 +256,62 @@ static void a_wrong_value_is_refused(void **state)
                    "--platform: oem_strings: must not be empty");
 }
 
+static void items_of_fw_cfg_are_read_and_checked(void **state)
+{
+    (void)state;
+    struct parsed p = VALIDATE("--fw-cfg-config",
+                               "kernel=off,items=[name=opt/a,file=/f:name=opt/b,string=\"x:y,z\"]");
+    assert_int_equal(p.ret, 0);
+    const struct fw_cfg_config *told = &p.config.payload.fw_cfg;
+    assert_int_equal(told->kernel, SWITCH_OFF);
+    assert_int_equal(told->initramfs, SWITCH_UNSET);
+    assert_int_equal(told->n_items, 2);
+    assert_string_equal(told->items[0].name, "opt/a");
+    assert_string_equal(told->items[0].file, "/f");
+    assert_null(told->items[0].string);
+    assert_string_equal(told->items[1].string, "x:y,z");
+    config_release(&p.config);
+
+    assert_refused(VALIDATE("--fw-cfg-config", "items=[name=opt/a]"),
+                   "--fw-cfg-config: items: 'opt/a' needs either a file or a string");
+    assert_refused(VALIDATE("--fw-cfg-config", "items=[name=opt/a,file=f,string=s]"),
+                   "--fw-cfg-config: items: 'opt/a' needs either a file or a string");
+    assert_refused(VALIDATE("--fw-cfg-config", "items=[string=s]"),
+                   "--fw-cfg-config: items: item 1 has no name");
+    assert_refused(VALIDATE("--fw-cfg-config", "items=[name=a,string=s:name=a,string=t]"),
+                   "--fw-cfg-config: items: 'a' is given twice");
+    assert_refused(
+        VALIDATE(
+            "--fw-cfg-config",
+            "items=[name=opt/567890123456789012345678901234567890123456789012345678,string=s]"),
+        "--fw-cfg-config: items: name: must be at most 55 bytes long, not 58");
+    assert_refused(PARSE("--fw-cfg-config", "items=name=a"),
+                   "--fw-cfg-config: items: 'name=a' is not a list in brackets, as "
+                   "[name=<name>,file=<file>:name=<name>,string=<text>:...]");
+    assert_refused(PARSE("--fw-cfg-config", "items=[name=a,name=b]"),
+                   "--fw-cfg-config: items: 'name' is given twice");
+    assert_refused(PARSE("--fw-cfg-config", "disable=on"),
+                   "--fw-cfg-config: 'disable' takes no value");
+    assert_refused(VALIDATE("--fw-cfg-config", "disable,e820=on"),
+                   "--fw-cfg-config: disable goes with nothing else");
+    assert_refused(VALIDATE("--firmware", "f", "--fw-cfg-config", "disable"),
+                   "--fw-cfg-config: disable leaves the firmware no way to the kernel");
+}
+
+static void the_chipset_goes_with_what_is_booted(void **state)
+{
+    (void)state;
+    assert_refused(VALIDATE("--platform", "chipset=q35"),
+                   "--platform: chipset=q35 is for --firmware and --igvm: there, firmware places "
+                   "the devices that a kernel started without it would not find");
+    assert_refused(PARSE("--platform", "chipset=i440fx"),
+                   "--platform: chipset: 'i440fx' is none of auto, q35, cloud-hypervisor");
+    struct parsed p = VALIDATE("--firmware", "f", "--platform", "chipset=cloud-hypervisor");
+    assert_int_equal(p.ret, 0);
+    assert_int_equal(p.config.platform.chipset, CHIPSET_CLOUD_HYPERVISOR);
+    config_release(&p.config);
+}
+
 static void rules_between_options_are_kept(void **state)
 {
     (void)state;
@@ -282,8 +338,9 @@ static void rules_between_options_are_kept(void **state)
                    "as 123e4567-e89b-12d3-a456-426614174000");
     assert_refused(VALIDATE("--event-monitor", "path=a,fd=1"),
                    "--event-monitor: path and fd exclude each other");
-    assert_refused(parse(true, (const char *const[]){"--pvpanic", NULL}),
-                   "nothing to boot: --kernel <file>, --firmware <file> or --igvm <file> is needed");
+    assert_refused(
+        parse(true, (const char *const[]){"--pvpanic", NULL}),
+        "nothing to boot: --kernel <file>, --firmware <file> or --igvm <file> is needed");
     assert_refused(
         parse(true, (const char *const[]){"--firmware", "f", "--initramfs", "i", NULL}),
         "--initramfs and --cmdline are for a kernel: --kernel <file> is needed with them");
@@ -373,6 +430,8 @@ int main(void)
         cmocka_unit_test(an_unknown_word_is_named_with_the_nearest),
         cmocka_unit_test(a_wrong_form_is_refused),
         cmocka_unit_test(a_wrong_value_is_refused),
+        cmocka_unit_test(items_of_fw_cfg_are_read_and_checked),
+        cmocka_unit_test(the_chipset_goes_with_what_is_booted),
         cmocka_unit_test(rules_between_options_are_kept),
         cmocka_unit_test(limits_hold_for_a_config_that_no_parser_made),
         cmocka_unit_test(a_message_stays_one_short_line_whatever_was_typed),
