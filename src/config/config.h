@@ -173,6 +173,13 @@ struct logging_config {
     uint32_t verbosity; /* number of -v */
 };
 
+enum landlock_rule_access { LANDLOCK_ACCESS_R, LANDLOCK_ACCESS_W, LANDLOCK_ACCESS_RW };
+
+struct landlock_rule {
+    char *path;
+    int access; /* enum landlock_rule_access */
+};
+
 struct vm_config {
     struct payload_config payload;
     struct cpus_config cpus;
@@ -188,6 +195,10 @@ struct vm_config {
     struct rng_config rng;
     struct event_monitor_config event_monitor;
     struct logging_config logging;
+    int seccomp; /* enum seccomp_mode */
+    bool landlock;
+    struct landlock_rule *landlock_rules;
+    size_t n_landlock_rules;
     bool pvpanic;
     bool no_shutdown;
     bool no_reboot;

@@ -2,6 +2,7 @@
 #include "config/table.h"
 #include "base/log.h"
 #include "config/options.h"
+#include "sandbox/seccomp.h"
 
 #include <limits.h>
 #include <net/if.h>
@@ -26,6 +27,7 @@ const char *const option_topic_titles[OPTION_TOPICS] = {
     [OPTION_TOPIC_CONSOLES] = "Consoles",
     [OPTION_TOPIC_BEHAVIOUR] = "Life of the machine",
     [OPTION_TOPIC_MONITORING] = "Log and events",
+    [OPTION_TOPIC_SANDBOX] = "Sandbox",
     [OPTION_TOPIC_CONFIG] = "Configuration and information",
 };
 
@@ -693,6 +695,50 @@ static const struct option_key verbosity_keys[] = {
     {.json = "verbosity", .type = OPTION_COUNT, .offset = AT(logging.verbosity), .max = 100},
 };
 
+static const struct option_name seccomp_names[] = {
+    [SECCOMP_OFF] = {"false", "False"},
+    [SECCOMP_ON] = {"true", "True"},
+    [SECCOMP_LOG] = {"log", "Log"},
+    [SECCOMP_ERRNO] = {"errno", "Errno"},
+    {NULL, NULL},
+};
+
+static const struct option_key seccomp_keys[] = {
+    {.json = "seccomp",
+     .type = OPTION_ENUM,
+     .offset = AT(seccomp),
+     .initial = SECCOMP_ON,
+     .names = seccomp_names},
+};
+
+static const struct option_key landlock_keys[] = {
+    {.json = "landlock_enable", .type = OPTION_FLAG, .offset = AT(landlock), .max = 1},
+};
+
+#define LANDLOCK_AT(member) offsetof(struct landlock_rule, member)
+
+static const struct option_name landlock_access_names[] = {
+    [LANDLOCK_ACCESS_R] = {"r", "r"},
+    [LANDLOCK_ACCESS_W] = {"w", "w"},
+    [LANDLOCK_ACCESS_RW] = {"rw", "rw"},
+    {NULL, NULL},
+};
+
+static const struct option_key landlock_rules_keys[] = {
+    {.name = "path",
+     .type = OPTION_STRING,
+     .offset = LANDLOCK_AT(path),
+     PATH_BYTES,
+     .value = "<path>",
+     .help = "a file, or a folder with all that is below it"},
+    {.name = "access",
+     .type = OPTION_ENUM,
+     .offset = LANDLOCK_AT(access),
+     .initial = LANDLOCK_ACCESS_RW,
+     .names = landlock_access_names,
+     .help = "read, write, or both"},
+};
+
 static const struct option_key config_keys[] = {
     {.type = OPTION_STRING, .offset = REQUEST_AT(config_file), PATH_BYTES},
 };
@@ -853,6 +899,27 @@ const struct option option_table[] = {
      .json = "logging",
      KEYS(verbosity_keys),
      .help = "log more: -v what happens, -vv everything"},
+    {.name = "seccomp",
+     .topic = OPTION_TOPIC_SANDBOX,
+     KEYS(seccomp_keys),
+     .help = "what a system call that a process of husk's has no use for does: end that process "
+             "(true), "
+             "be carried out (false), the same and be logged by the kernel (log), or fail (errno)"},
+    {.name = "landlock",
+     .topic = OPTION_TOPIC_SANDBOX,
+     KEYS(landlock_keys),
+     .help =
+         "let the kernel refuse every path to husk itself too, but those that the options name"},
+    {.name = "landlock-rules",
+     .topic = OPTION_TOPIC_SANDBOX,
+     .json = "landlock_rules",
+     .list = true,
+     .list_offset = AT(landlock_rules),
+     .length_offset = AT(n_landlock_rules),
+     .item_size = sizeof(struct landlock_rule),
+     KEYS(landlock_rules_keys),
+     .needs_key = true,
+     .help = "one more path for --landlock; may be given several times"},
     {.name = "config",
      .topic = OPTION_TOPIC_CONFIG,
      .request = true,
@@ -904,8 +971,6 @@ const char *const options_not_built[] = {
     "generic-vhost-user",
     "host-data",
     "ivshmem",
-    "landlock",
-    "landlock-rules",
     "memory-zone",
     "numa",
     "pci-segment",
@@ -913,7 +978,6 @@ const char *const options_not_built[] = {
     "pvmemcontrol",
     "rate-limit-group",
     "restore",
-    "seccomp",
     "tpm",
     "user-device",
     "vdpa",

@@ -321,7 +321,8 @@ static bool pty_has_user(struct chardev *chardev)
     cleanup_close(&chardev->slave_fd);
     struct pollfd poll_fd = {.fd = chardev->in_fd, .events = 0};
     bool alone = poll(&poll_fd, 1, 0) == 1 && poll_fd.revents & POLLHUP;
-    chardev->slave_fd = open(chardev->path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    /* By the master: no path can be opened any more. */
+    chardev->slave_fd = ioctl(chardev->in_fd, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
     return !alone && chardev->slave_fd >= 0;
 }
 

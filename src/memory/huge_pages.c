@@ -137,6 +137,7 @@ static struct timespec after_ms(unsigned ms)
 static void *watch_thread(void *arg)
 {
     struct huge_pages *watch = arg;
+    pthread_setname_np(pthread_self(), "huge-pages");
     unsigned interval = FIRST_INTERVAL_MS;
     pthread_mutex_lock(&watch->lock);
     while (!watch->stop) {
@@ -183,7 +184,6 @@ struct huge_pages *huge_pages_watch(const struct guest_memory *memory, struct er
         free(watch);
         return NULL;
     }
-    pthread_setname_np(watch->thread, "huge-pages");
     return watch;
 }
 

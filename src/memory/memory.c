@@ -51,11 +51,25 @@ static long free_hugepages(uint64_t size)
     return pages;
 }
 
-static int lacks_hugepages(uint64_t size, uint64_t page, int code, struct error *err)
+void memory_look(struct memory_host *host, const struct memory_params *params)
 {
+    *host = (struct memory_host){.free_hugepages = -1};
+    if (params->hugepages) {
+        host->hugepage_size = default_hugepage_size();
+        uint64_t size = params->hugepage_size ? params->hugepage_size : host->hugepage_size;
+        host->free_hugepages = free_hugepages(size);
+    } else if (params->thp) {
+        host->thp_by_hand = huge_pages_by_hand();
+    }
+}
+
+static int lacks_hugepages(const struct memory_params *params, uint64_t page, int code,
+                           struct error *err)
+{
+    uint64_t size = params->size;
     char page_text[UNITS_SIZE_TEXT];
     units_format_size(page, page_text);
-    long left = free_hugepages(page);
+    long left = params->host->free_hugepages;
     if (left < 0)
         error_set(err, code, "the kernel offers no huge pages of %s", page_text);
     else
@@ -75,7 +89,7 @@ static int create_memfd(const struct memory_params *params, uint64_t page, struc
         flags |= MFD_HUGETLB | (unsigned)__builtin_ctzll(page) << MFD_HUGE_SHIFT;
     _cleanup_close_ int fd = memfd_create("husk-guest-ram", flags);
     if (fd < 0 && params->hugepages)
-        return lacks_hugepages(params->size, page, -errno, err);
+        return lacks_hugepages(params, page, -errno, err);
     if (fd < 0)
         return error_set_errno(err, -errno, "could not make a memfd for the guest's RAM");
     if (ftruncate(fd, (off_t)params->size) < 0)
@@ -161,7 +175,7 @@ static void advise(struct guest_memory *memory, const struct memory_params *para
     if (madvise(memory->base, memory->size, MADV_HUGEPAGE) < 0)
         log_debug("no transparent huge pages for the guest's RAM: %s", strerror(errno));
     else
-        memory->huge_by_hand = huge_pages_by_hand();
+        memory->huge_by_hand = params->host->thp_by_hand;
 }
 
 /** create_windows() - private to this process: nothing but the guest's processors looks at them. */
@@ -183,12 +197,18 @@ static int create_windows(struct guest_memory *memory, const struct memory_param
     return 0;
 }
 
-int memory_create(struct guest_memory *memory, const struct memory_params *params,
-                  struct error *err)
+int memory_create(struct guest_memory *memory, const struct memory_params *asked, struct error *err)
 {
+    struct memory_host now;
+    struct memory_params with_host = *asked;
+    const struct memory_params *params = &with_host;
+    if (!asked->host) {
+        memory_look(&now, asked);
+        with_host.host = &now;
+    }
     uint64_t page = PAGE_BYTES;
     if (params->hugepages)
-        page = params->hugepage_size ? params->hugepage_size : default_hugepage_size();
+        page = params->hugepage_size ? params->hugepage_size : params->host->hugepage_size;
     if (page == 0)
         return error_set(err, -ENOTSUP, "this kernel has no huge pages");
     if (params->size == 0 || !is_aligned(params->size, page) ||
@@ -208,7 +228,7 @@ int memory_create(struct guest_memory *memory, const struct memory_params *param
                                    : map_aligned(params->size, flags, fd);
     if (base == MAP_FAILED) {
         if (params->hugepages)
-            return lacks_hugepages(params->size, page, -errno, err);
+            return lacks_hugepages(params, page, -errno, err);
         return error_set_errno(err, -errno, "could not map the guest's RAM");
     }
     memory->base = base;

@@ -26,6 +26,13 @@ struct memory_windows {
     unsigned n;
 };
 
+/* What the host's files say of huge pages: looked at once, by a process that may open no file later. */
+struct memory_host {
+    uint64_t hugepage_size; /* the system's default, 0: it has none */
+    long free_hugepages;    /* of the size asked for; -1: it has none of that size */
+    bool thp_by_hand;       /* it gives shared memory transparent huge pages if asked only */
+};
+
 struct memory_params {
     uint64_t size;     /* bytes, a multiple of the page size in use */
     uint64_t low_size; /* bytes of it that lie below the hole, from guest address 0 */
@@ -36,6 +43,7 @@ struct memory_params {
     bool prefault;          /* allocate everything now */
     bool reserve;           /* hugepages: set them aside now, so that none is lacking later */
     const struct memory_windows *windows; /* NULL for none */
+    const struct memory_host *host;       /* NULL: look now */
 };
 
 struct memory_region {
@@ -56,6 +64,9 @@ struct guest_memory {
     bool
         huge_by_hand; /* transparent huge pages are wanted, and the kernel gives them to those who ask only */
 };
+
+/** memory_look() - at what memory_create() with @params asks of the host. */
+void memory_look(struct memory_host *host, const struct memory_params *params);
 
 /**
  * memory_create() - make and map RAM; it reads as zeros.

@@ -17,19 +17,26 @@ static const bool sanitized = true;
 static const bool sanitized = false;
 #endif
 
+int cage_program(const struct cage *cage, struct seccomp_program *program, struct error *err)
+{
+    struct call_list lists[CAGE_LISTS_MAX];
+    size_t n = cage_calls(cage->role, cage->extra, lists);
+    *program = (struct seccomp_program){0};
+    if (cage->seccomp == SECCOMP_OFF)
+        return 0;
+    return seccomp_build(lists, n, sanitized ? SECCOMP_LOG : cage->seccomp, program, err);
+}
+
 int cage_filter(const struct cage *cage, struct error *err)
 {
     if (cage->seccomp == SECCOMP_OFF)
         return 0;
     tzset(); /* which the C library would do, from a file, when the first time is written to the log */
-    const struct cage_role_of *role = &cage_roles[cage->role];
-    struct call_list lists[CAGE_LISTS_MAX];
-    size_t n = cage_calls(cage->role, cage->extra, lists);
     _cleanup_(seccomp_free) struct seccomp_program program;
     char who[64];
     snprintf(who, sizeof(who), "%s%s%s", cage->name ? cage->name : "", cage->name ? ": " : "",
-             role->process);
-    int ret = seccomp_build(lists, n, sanitized ? SECCOMP_LOG : cage->seccomp, &program, err);
+             cage_roles[cage->role].process);
+    int ret = cage_program(cage, &program, err);
     if (ret == 0)
         ret = seccomp_report(who, err);
     return ret < 0 ? ret : seccomp_install(&program, err);

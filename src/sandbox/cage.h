@@ -25,4 +25,11 @@ int cage_back_end(const struct cage *cage, const char *socket, struct error *err
 /** cage_filter() - put the filter of @cage's role around this thread and those that it starts, and report by it. */
 int cage_filter(const struct cage *cage, struct error *err);
 
+/**
+ * cage_program() - the filter of a role for threads that put it around themselves with seccomp_install().
+ *
+ * @program has length 0 with SECCOMP_OFF.
+ */
+int cage_program(const struct cage *cage, struct seccomp_program *program, struct error *err);
+
 #endif

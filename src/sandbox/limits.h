@@ -2,8 +2,8 @@
 #ifndef HUSK_SANDBOX_LIMITS_H
 #define HUSK_SANDBOX_LIMITS_H
 
-#include "base/error.h"
 #include "base/bytes.h"
+#include "base/error.h"
 
 /* Of its own, besides guest memory: heap and the stacks of the queues' threads. */
 #define LIMIT_BACK_END_BYTES GIB(1)

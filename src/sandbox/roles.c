@@ -1,6 +1,26 @@
 #include "sandbox/roles_internal.h"
 
 const struct cage_role_of cage_roles[CAGE_ROLES] = {
+    [CAGE_VMM] =
+        {
+            .name = "vmm",
+            .process = "the VMM",
+            .opens = "nothing",
+            .holds =
+                "/dev/kvm and the VM, guest RAM, the files that the guest starts from, consoles, "
+                "events, the log, a connection to the broker and to each back-end",
+            .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
+                      &calls_machine_at_work, &calls_machine, &calls_consoles, &calls_of_broker,
+                      &calls_socket_of_console},
+        },
+    [CAGE_VCPU] =
+        {
+            .name = "vcpu",
+            .process = "a vCPU's thread",
+            .opens = "nothing",
+            .holds = "what the VMM holds",
+            .lists = {&calls_process, &calls_messages, &calls_machine_at_work, &calls_vcpu},
+        },
     [CAGE_BLK] =
         {
             .name = "blk",

@@ -34,9 +34,6 @@ static const struct call_rule process[] = {
     CALL(clock_nanosleep),
     CALL(getpid),
     CALL(gettid),
-    /* raise() and abort() */
-    CALL_ON_SELF(tgkill),
-    CALL_IF(rt_sigaction, 0, SIGABRT, "SIGABRT"),
     /* Of a descriptor; what a path leads to is looked at with another flag. */
     CALL(fstat),
     CALL_MASKED(newfstatat, 3, AT_EMPTY_PATH, AT_EMPTY_PATH, "AT_EMPTY_PATH"),

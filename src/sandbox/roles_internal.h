@@ -48,6 +48,14 @@ extern const struct cage_list
     calls_messages; /* over connections that are there, with descriptors */
 extern const struct cage_list calls_events;
 
+/* roles_vmm.c */
+extern const struct cage_list calls_machine_at_work;
+extern const struct cage_list calls_vcpu;
+extern const struct cage_list calls_machine;
+extern const struct cage_list calls_consoles;
+extern const struct cage_list calls_of_broker;
+extern const struct cage_list calls_socket_of_console;
+
 /* roles_backends.c */
 extern const struct cage_list calls_back_end; /* the vhost-user server */
 extern const struct cage_list calls_listening;

@@ -305,6 +305,7 @@ static void go_on(struct vhost_user_device *device)
 static void *control(void *opaque)
 {
     struct vhost_user_device *device = opaque;
+    pthread_setname_np(pthread_self(), "device");
     while (do_jobs(device)) {
         go_on(device);
         wait_for_event(device);
@@ -412,7 +413,6 @@ static int start_thread(struct vhost_user_device *device, struct error *err)
     if (code)
         return error_set_errno(err, -code, "could not start a thread");
     device->thread_runs = true;
-    pthread_setname_np(device->thread, "device");
     return 0;
 }
 

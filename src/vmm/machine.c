@@ -71,6 +71,7 @@ static int create_memory(struct machine *machine, const struct plan *plan, struc
         .thp = config->thp,
         .prefault = config->prefault,
         .reserve = config->reserve,
+        .host = machine->env->memory_host,
     };
     struct memory_windows windows;
     int ret = machine_windows(&windows, plan, machine->env->config, err);
@@ -158,6 +159,7 @@ static int create_vcpu(struct machine *machine, struct kvm_cpuid2 *cpuid,
         .context = &machine->context,
         .affinity = affinity_of(cpus, index),
         .core_scheduling = cpus->core_scheduling,
+        .filter = machine->env->vcpu_filter,
     };
     int ret = kvm_vcpu_create(machine->env->kvm, machine->vm_fd, apic_id, &vcpu->kvm, err);
     if (ret < 0)

@@ -14,6 +14,8 @@
 #include "vmm/vcpu.h"
 
 struct broker;
+struct memory_host;
+struct seccomp_program;
 struct consoles;
 struct machine;
 
@@ -25,6 +27,8 @@ struct machine_env {
     struct event_monitor *events;
     struct consoles *consoles;
     struct broker *broker; /* NULL if no device needs it */
+    const struct memory_host *memory_host;
+    const struct seccomp_program *vcpu_filter; /* of length 0: none */
 };
 
 /**

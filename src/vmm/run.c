@@ -10,12 +10,15 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "config/device_list.h"
+#include "memory/memory.h"
 #include "sandbox/broker.h"
+#include "sandbox/cage.h"
 #include "vmm/consoles.h"
 #include "vmm/machine.h"
 #include "vmm/placement.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +27,7 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #define KVM_DEVICE "/dev/kvm"
 /* A life that has lasted this long is one that a signal may ask to end by itself, whatever was asked of earlier ones. */
@@ -38,6 +42,8 @@ struct vmm {
     struct event_monitor *events;
     struct consoles *consoles;
     struct broker *broker; /* NULL if no device needs it */
+    struct memory_host memory_host;
+    struct seccomp_program vcpu_filter;
     struct plan plan;
     struct machine *machine; /* NULL between two lives */
     int signal_fd;
@@ -139,6 +145,8 @@ static int live(struct vmm *vmm, bool again, struct stop_reason *reason, struct 
         .events = vmm->events,
         .consoles = vmm->consoles,
         .broker = vmm->broker,
+        .memory_host = &vmm->memory_host,
+        .vcpu_filter = &vmm->vcpu_filter,
     };
     event_emit(vmm->events, "vm", again ? "rebooting" : "booting", NULL);
     vmm->life_began = now_ms();
@@ -195,6 +203,53 @@ static int check_isolation(const struct vm_config *config, struct error *err)
     return error_hint(err, "sev_snp=off starts the same as an ordinary guest");
 }
 
+/** enter_landlock() - --landlock: the paths that --landlock-rules names. */
+static int enter_landlock(const struct vm_config *config, struct error *err)
+{
+    static const unsigned access[] = {
+        [LANDLOCK_ACCESS_R] = LANDLOCK_READ,
+        [LANDLOCK_ACCESS_W] = LANDLOCK_WRITE,
+        [LANDLOCK_ACCESS_RW] = LANDLOCK_READ | LANDLOCK_WRITE,
+    };
+    if (!config->landlock)
+        return 0;
+    size_t n = config->n_landlock_rules;
+    _cleanup_free_ struct landlock_path *paths = calloc(n + 1, sizeof(*paths));
+    if (!paths)
+        return error_set(err, -ENOMEM, "out of memory for --landlock-rules");
+    for (size_t i = 0; i < n; i++) {
+        const struct landlock_rule *rule = &config->landlock_rules[i];
+        paths[i] = (struct landlock_path){rule->path, access[rule->access]};
+        if (faccessat(AT_FDCWD, rule->path, F_OK, 0) < 0)
+            return error_set_errno(err, -errno, "--landlock-rules: '%s'", rule->path);
+    }
+    return landlock_enter("husk", paths, n, err);
+}
+
+/** enter_cage() - what is opened by path is open, and no other thread runs yet. */
+static int enter_cage(struct vmm *vmm, struct error *err)
+{
+    const struct vm_config *config = vmm->config;
+    const struct memory_params memory = {
+        .hugepages = config->memory.hugepages,
+        .hugepage_size = config->memory.hugepage_size,
+        .thp = config->memory.thp,
+    };
+    memory_look(&vmm->memory_host, &memory);
+    int ret = enter_landlock(config, err);
+    if (ret < 0)
+        return ret;
+    bool socket = config->serial.mode == CONSOLE_SOCKET || config->console.mode == CONSOLE_SOCKET ||
+                  config->debug_console.mode == CONSOLE_SOCKET;
+    struct cage cage = {.role = CAGE_VCPU, .seccomp = (enum seccomp_mode)config->seccomp};
+    ret = cage_program(&cage, &vmm->vcpu_filter, err);
+    if (ret < 0)
+        return ret;
+    cage.role = CAGE_VMM;
+    cage.extra = socket ? CAGE_LISTENS : 0;
+    return cage_filter(&cage, err);
+}
+
 static int set_up(struct vmm *vmm, struct error *err)
 {
     const struct vm_config *config = vmm->config;
@@ -226,7 +281,7 @@ static int set_up(struct vmm *vmm, struct error *err)
     if (ret < 0)
         return ret;
     vmm->consoles = consoles_open(config, vmm->loop, err);
-    return vmm->consoles ? 0 : err->code;
+    return vmm->consoles ? enter_cage(vmm, err) : err->code;
 }
 
 int vmm_run(const struct vm_config *config, struct error *err)
@@ -241,6 +296,7 @@ int vmm_run(const struct vm_config *config, struct error *err)
     event_emit(vmm.events, "vmm", "shutdown", "status", status, NULL);
     broker_stop(vmm.broker);
     consoles_close(vmm.consoles);
+    seccomp_free(&vmm.vcpu_filter);
     plan_release(&vmm.plan);
     kvm_close(&vmm.kvm);
     loop_free(vmm.loop);

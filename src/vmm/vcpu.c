@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "sandbox/seccomp.h"
 #include "vmm/placement.h"
 
 #include <errno.h>
@@ -171,6 +172,9 @@ static void *vcpu_main(void *arg)
     char name[16];
     snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
     pthread_setname_np(pthread_self(), name);
+    struct error err = ERROR_INIT;
+    if (vcpu->filter->len && seccomp_install(vcpu->filter, &err) < 0)
+        stop_with(vcpu, STOP_HOST_ERROR, "vCPU %u: %s", vcpu->index, err.message);
     run_guest(vcpu);
     return NULL;
 }

@@ -2,6 +2,7 @@
 
 import pathlib
 import subprocess
+import time
 
 import pytest
 
@@ -17,6 +18,35 @@ def tasks(pid):
     return found
 
 
+@pytest.fixture
+def machine(husk, payloads, tmp_path):
+    """Starts a guest that never ends; returns its process once every vCPU's thread has its name."""
+    processes = []
+
+    def start(*words):
+        events = tmp_path / "events"
+        process = subprocess.Popen([husk, "run", "--kernel", payloads / "spin.elf", "--memory", "size=64M",
+                                    "--event-monitor", f"path={events}", *words], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        processes.append(process)
+        wait_for(lambda: process.poll() is not None or (events.exists() and "booted" in events.read_text()))
+        wait_for(lambda: process.poll() is not None or any(thread["Name"].startswith("vcpu") for thread in tasks(process.pid)))
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition, seconds=60):
+    """Until it is true, looked at often."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 @pytest.mark.parametrize("kind", ["blk", "rng"])
 def test_every_thread_of_a_back_end_has_a_filter_and_gains_no_privileges(bench, kind):
     process, device = bench.blk(bench.image()) if kind == "blk" else bench.rng()
@@ -25,6 +55,24 @@ def test_every_thread_of_a_back_end_has_a_filter_and_gains_no_privileges(bench, 
     assert len(threads) >= 2
     assert {thread["Seccomp"] for thread in threads} == {"2"}
     assert {thread["NoNewPrivs"] for thread in threads} == {"1"}
+
+
+def filters_of(pid, name):
+    """How many filters are around the thread of that name."""
+    return {thread["Name"]: thread["Seccomp_filters"] for thread in tasks(pid)}[name]
+
+
+@pytest.mark.usefixtures("needs_kvm")
+@pytest.mark.parametrize("mode", ["true", "log", "errno", "false"])
+def test_every_thread_of_husk_has_a_filter_once_it_runs(machine, mode):
+    running = machine("--seccomp", mode, "--cpus", "boot=2")
+    wait_for(lambda: {"vcpu0", "vcpu1"} <= {thread["Name"] for thread in tasks(running.pid)})
+    wait_for(lambda: mode == "false" or filters_of(running.pid, "vcpu0") == "2")
+    threads = {thread["Name"]: thread for thread in tasks(running.pid)}
+    assert {"vcpu0", "vcpu1"} <= threads.keys()
+    assert {thread["Seccomp"] for thread in threads.values()} == {"0" if mode == "false" else "2"}
+    # One around the process, and a second one around each vCPU.
+    assert mode == "false" or filters_of(running.pid, "husk") == "1"
 
 
 def test_a_back_end_runs_with_any_mode_of_its_filter_and_refuses_others(tmp_path):
