@@ -99,11 +99,6 @@ static int read_words(const struct measure_words *w, const struct vm_config *con
         print_warning("--initramfs and --cmdline do not enter the digest without --kernel", NULL);
     if (!p->kernel)
         return 0;
-    if (w->igvm) {
-        print_warning("--kernel does not enter the digest: an IGVM file brings its own hash page",
-                      NULL);
-        return 0;
-    }
     in->launch.hashes = in->hashes;
     return kernel_hashes_build(in->hashes, p->kernel, p->initramfs, p->cmdline, err);
 }

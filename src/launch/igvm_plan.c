@@ -1,4 +1,5 @@
 /* The plan of an IGVM file: one pass over the headers of one platform. */
+#include "launch/igvm_hashes.h"
 #include "launch/igvm_honour.h"
 #include "launch/igvm_source.h"
 #include "launch/producers.h"
@@ -478,6 +479,30 @@ static int add_vcpus(struct reader *r, struct error *err)
     return 0;
 }
 
+/** place_hashes() - as husk does it; other VMMs leave the file's pages as they are. */
+static int place_hashes(const struct reader *r, struct error *err)
+{
+    const struct launch_options *o = r->options;
+    uint64_t gpa = 0;
+    int place = HASHES_NO_PLACE;
+    if (!o->hashes)
+        return 0;
+    if (o->vmm == LAUNCH_HUSK)
+        place = plan_place_hashes(r->plan, o->hashes, &gpa, err);
+    if (place == HASHES_NO_PLACE && !o->ordinary)
+        warn(o, "--kernel does not enter the digest: %s",
+             o->vmm == LAUNCH_HUSK ? "the file has no firmware that names a place for its hashes"
+                                   : "this VMM leaves the file's pages as they are");
+    /* Such firmware stops without a word. */
+    if (place == HASHES_OTHER)
+        warn(o,
+             "the kernel hashes at 0x%" PRIx64
+             " are not those of --kernel, --initramfs and --cmdline: the firmware will refuse "
+             "what it is handed",
+             gpa);
+    return place < 0 ? place : 0;
+}
+
 static int read_plan(struct reader *r, struct error *err)
 {
     r->vcpus = calloc(r->options->vcpus + 1, sizeof(*r->vcpus));
@@ -492,6 +517,8 @@ static int read_plan(struct reader *r, struct error *err)
         result = plan_take_runs(r->plan, &r->region, err);
     if (result == 0)
         result = add_parameters(r, err);
+    if (result == 0)
+        result = place_hashes(r, err);
     if (result == 0)
         result = add_vcpus(r, err);
     if (r->plan->id_block) /* the policy may follow from a header behind it */

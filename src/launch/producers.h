@@ -23,8 +23,8 @@ struct launch_options {
         has_signature; /* cpu_signature is to be in RDX of processors without a state of their own */
     uint32_t cpu_signature;
     uint64_t vmsa_features; /* for firmware; 0: SNP_ACTIVE alone, or none for the other platforms */
-    const uint8_t
-        *hashes;          /* KERNEL_HASHES_BYTES to be placed where the firmware says; NULL: none */
+    const uint8_t *hashes;  /* KERNEL_HASHES_BYTES to be placed where the firmware says, in an
+        * IGVM file by LAUNCH_HUSK if there are none; NULL: none */
     bool to_run;          /* refuse what a guest started here would not get, instead of a warning */
     launch_warn_fn *warn; /* may be NULL */
     void *opaque;

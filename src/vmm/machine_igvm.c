@@ -7,14 +7,11 @@
 #include "launch/memory_map.h"
 #include "launch/parameters.h"
 #include "launch/producers.h"
-#include "snp/firmware.h"
 #include "vmm/machine_layout.h"
 #include "x86/layout.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 static void warn(const char *text, void *opaque)
 {
@@ -103,34 +100,6 @@ static int fill_parameters(struct plan *plan, const struct vm_config *config, st
     return plan_fill_parameters(plan, &in, err);
 }
 
-/** check_hashes() - firmware that is handed another kernel than the one hashed stops without a word: say it before. */
-static int check_hashes(const struct plan *plan, const struct vm_config *config, struct error *err)
-{
-    const struct payload_config *payload = &config->payload;
-    if (!payload->kernel)
-        return 0;
-    _cleanup_free_ uint8_t *tail = malloc(FIRMWARE_TABLES_WITHIN);
-    if (!tail)
-        return error_set(err, -ENOMEM, "out of memory for the firmware's tables");
-    uint8_t has[KERNEL_HASHES_BYTES], want[KERNEL_HASHES_BYTES];
-    struct firmware firmware = {0};
-    struct error no_firmware;
-    int ret =
-        plan_read(plan, FIRMWARE_END - FIRMWARE_TABLES_WITHIN, tail, FIRMWARE_TABLES_WITHIN, err);
-    if (ret < 0 || firmware_read(&firmware, tail, FIRMWARE_TABLES_WITHIN, &no_firmware) < 0 ||
-        firmware.hashes_len < KERNEL_HASHES_BYTES)
-        return ret;
-    ret = plan_read(plan, firmware.hashes_gpa, has, sizeof(has), err);
-    if (ret == 0)
-        ret = kernel_hashes_build(want, payload->kernel, payload->initramfs, payload->cmdline, err);
-    if (ret == 0 && memcmp(has, want, sizeof(has)) != 0)
-        log_warn("%s: the kernel hashes at 0x%" PRIx32
-                 " are not those of --kernel, --initramfs and --cmdline: the firmware will refuse "
-                 "what it is handed",
-                 payload->igvm, firmware.hashes_gpa);
-    return ret;
-}
-
 int machine_plan_igvm(struct plan *plan, const struct vm_config *config, struct error *err)
 {
     enum switch_state snp = config->platform.sev_snp;
@@ -142,7 +111,16 @@ int machine_plan_igvm(struct plan *plan, const struct vm_config *config, struct 
         .to_run = true,
         .warn = warn,
     };
-    int ret = plan_from_igvm(plan, config->payload.igvm, &options, err);
+    const struct payload_config *payload = &config->payload;
+    uint8_t hashes[KERNEL_HASHES_BYTES];
+    int ret = 0;
+    if (payload->kernel) {
+        ret =
+            kernel_hashes_build(hashes, payload->kernel, payload->initramfs, payload->cmdline, err);
+        options.hashes = hashes;
+    }
+    if (ret == 0)
+        ret = plan_from_igvm(plan, payload->igvm, &options, err);
     if (ret < 0)
         return ret;
     if (snp != SWITCH_ON) {
@@ -151,7 +129,5 @@ int machine_plan_igvm(struct plan *plan, const struct vm_config *config, struct 
             plan->vcpus[i].waits_for_sipi = true;
     }
     ret = fill_parameters(plan, config, err);
-    if (ret == 0)
-        ret = check_hashes(plan, config, err);
-    return ret < 0 ? error_context(err, "%s", config->payload.igvm) : 0;
+    return ret < 0 ? error_context(err, "%s", payload->igvm) : 0;
 }

@@ -309,19 +309,52 @@ def test_a_file_for_snp_starts_as_ordinary_guest_only_if_told_to(guest):
     assert "sev_snp=on is not built yet" in guest.refused(file, "--platform", "sev_snp=on")
 
 
-def test_a_kernel_that_the_firmware_will_refuse_is_told_of(guest):
+@pytest.fixture
+def kernel(guest):
+    """Options with a kernel, an initramfs and a command line; a small firmware and another file lie beside them."""
     (guest.folder / "firmware").write_bytes(igvm_tools.firmware())
     for name in ("kernel", "initramfs", "other"):
         (guest.folder / name).write_bytes(name.encode() * 100)
-    path = guest.folder / "guest.igvm"
-    kernel = ["--kernel", guest.folder / "kernel", "--initramfs", guest.folder / "initramfs", "--cmdline", "a=b"]
-    igvm_tools.run(guest.husk, "igvm", "build", "--firmware", guest.folder / "firmware", "-o", path, *kernel)
-    words = ["run", "--igvm", path, "--platform", "sev_snp=off", "--dry-run"]
-    assert igvm_tools.run(guest.husk, *words, *kernel).stderr == ""
-    assert igvm_tools.run(guest.husk, *words).stderr == ""
+    return ["--kernel", guest.folder / "kernel", "--initramfs", guest.folder / "initramfs", "--cmdline", "a=b"]
+
+
+def build(guest, *words):
+    path = guest.folder / f"{len(words)}.igvm"
+    igvm_tools.run(guest.husk, "igvm", "build", "--firmware", guest.folder / "firmware", "-o", path, *words)
+    return path
+
+
+def test_a_kernel_that_the_firmware_will_refuse_is_told_of(guest, kernel):
+    words = ["run", "--igvm", build(guest, *kernel), "--platform", "sev_snp=off", "--dry-run"]
+    same = igvm_tools.run(guest.husk, *words, *kernel)
+    assert same.stderr == "" and same.stdout == igvm_tools.run(guest.husk, *words).stdout
     for at, changed in ((1, guest.folder / "other"), (3, guest.folder / "other"), (5, "a=c")):
-        other = [*kernel[:at], changed, *kernel[at + 1:]]
-        assert "the kernel hashes at 0x810c00 are not those of" in igvm_tools.run(guest.husk, *words, *other).stderr
+        other = igvm_tools.run(guest.husk, *words, *kernel[:at], changed, *kernel[at + 1:])
+        assert "the kernel hashes at 0x810c00 are not those of" in other.stderr
+        assert other.stdout == same.stdout
+
+
+@pytest.mark.parametrize("layout", ["metadata", "buildigvm"])
+def test_kernel_hashes_are_written_into_a_file_that_has_none(guest, kernel, layout):
+    # As if the file had been made with them: the page's place in the order, and so the digest.
+    with_none = build(guest, "--layout", layout)
+    with_hashes = build(guest, "--layout", layout, *kernel)
+    digest = igvm_tools.run(guest.husk, "measure", "--igvm", with_hashes).stdout
+    assert igvm_tools.run(guest.husk, "measure", "--igvm", with_none).stdout != digest
+    assert igvm_tools.run(guest.husk, "measure", "--igvm", with_none, *kernel).stdout == digest
+    words = ["run", "--igvm", with_none, *kernel, "--dry-run", "--json", "--platform"]
+    assert json.loads(igvm_tools.run(guest.husk, *words, "sev_snp=on").stdout)["launch_digest"] == digest.strip()
+    ordinary = json.loads(igvm_tools.run(guest.husk, *words, "sev_snp=off").stdout)
+    pages = [run for run in ordinary["runs"] if run["origin"] == "kernel hashes"]
+    assert [(run["gpa"], run["bytes"], run["type"]) for run in pages] == [(0x810000, PAGE, "NORMAL")]
+
+
+def test_other_vmms_measure_a_file_as_it_is(guest, kernel):
+    path = build(guest)
+    words = ["measure", "--igvm", path, "--vmm", "cloud-hypervisor"]
+    said = igvm_tools.run(guest.husk, *words, *kernel)
+    assert said.stdout == igvm_tools.run(guest.husk, *words).stdout
+    assert "--kernel does not enter the digest: this VMM leaves the file's pages as they are" in said.stderr
 
 
 def dry_run(guest, path, *words):
