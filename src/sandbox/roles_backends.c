@@ -44,8 +44,13 @@ static const struct call_rule tap[] = {
 const struct cage_list calls_tap = {"A tap", CALLS(tap), 0};
 
 static const struct call_rule console[] = {
-    CALL(readv),       CALL(writev),  CALL(pread64), /* the window's size */
-    IOCTL(TIOCGWINSZ), IOCTL(TCSETS), /* a terminal of its own, given back at the end */
+    CALL(readv),
+    CALL(writev),
+    CALL(pread64), /* the window's size */
+    /* A terminal of its own, given back at the end. */
+    IOCTL(TIOCGWINSZ),
+    IOCTL(TCGETS),
+    IOCTL(TCSETS),
 };
 
 const struct cage_list calls_console = {"A console", CALLS(console), 0};
