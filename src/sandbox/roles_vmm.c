@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 
 #ifndef PR_SCHED_CORE
 #define PR_SCHED_CORE 62
@@ -66,6 +67,7 @@ static const struct call_rule machine[] = {
     CALL(ftruncate),
     FCNTL(F_ADD_SEALS),
     CALL(mincore),
+    CALL_IF(socketpair, 0, AF_UNIX, "AF_UNIX"), /* what a back-end says unasked */
     CALL(rt_sigpending),
     CALL_IF(sched_setaffinity, 0, 0, "of the calling thread"),
     CALL_IF(prctl, 0, PR_SCHED_CORE, "PR_SCHED_CORE"),

@@ -166,31 +166,37 @@ static size_t append(char *line, size_t used, size_t size, const char *text)
     return used;
 }
 
-static size_t append_number(char *line, size_t used, size_t size, unsigned number)
+static size_t append_number(char *line, size_t used, size_t size, unsigned number, unsigned base)
 {
     char digits[12];
     char *at = &digits[sizeof(digits) - 1];
     *at = '\0';
     do
-        *--at = (char)('0' + number % 10);
-    while (number /= 10);
+        *--at = "0123456789abcdef"[number % base];
+    while (number /= base);
     return append(line, used, size, at);
 }
 
-/** tell() - a line of the log, put together with nothing that may be locked or forbidden. */
-static void tell(int number)
+/** tell() - a line of the log, put together with nothing that may be locked or forbidden.
+ * @second: the call's second argument, which an ioctl's and an fcntl's rules look at.
+ */
+static void tell(int number, unsigned second)
 {
     char line[256];
     size_t used = 0, size = sizeof(line) - 1;
     bool json = log_format_in_use() == LOG_FORMAT_JSON;
     used = append(line, used, size, json ? "{\"level\":\"error\",\"pid\":" : "husk[");
-    used = append_number(line, used, size, (unsigned)getpid());
+    used = append_number(line, used, size, (unsigned)getpid(), 10);
     used = append(line, used, size, json ? ",\"message\":\"" : "] error: ");
     used = append(line, used, size, reported_name);
     used = append(line, used, size, " made the system call ");
     used = append(line, used, size, seccomp_call_name(number));
     used = append(line, used, size, " (");
-    used = append_number(line, used, size, (unsigned)number);
+    used = append_number(line, used, size, (unsigned)number, 10);
+    if (number == SYS_ioctl || number == SYS_fcntl) {
+        used = append(line, used, size, ", request 0x");
+        used = append_number(line, used, size, second, 16);
+    }
     used = append(line, used, size, "), which its filter forbids, and is ended");
     used = append(line, used, size, json ? "\"}" : "");
     line[used++] = '\n';
@@ -199,8 +205,8 @@ static void tell(int number)
 
 static void on_violation(int signal, siginfo_t *info, void *context)
 {
-    (void)context;
-    tell(info->si_syscall);
+    const ucontext_t *at = context;
+    tell(info->si_syscall, (unsigned)at->uc_mcontext.gregs[REG_RSI]);
     bool function = handler_before.sa_handler != SIG_DFL && handler_before.sa_handler != SIG_IGN;
     if (function && !(handler_before.sa_flags & SA_SIGINFO))
         handler_before.sa_handler(signal);

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "devices/fw_cfg.h"
+#include "vmm/firmware_files.h"
 #include "vmm/machine_layout.h"
 #include "x86/acpi_loader.h"
 #include "x86/boot.h"
@@ -75,7 +76,7 @@ static int add_kernel(struct firmware_items *items, struct error *err)
     const char *path = items->payload.kernel;
     uint64_t size;
     uint32_t setup = 0;
-    _cleanup_close_ int fd = fd_open_file(path, &size, err);
+    int fd = firmware_files_find(items->in.files, path, &size, err);
     if (fd < 0)
         return error_context(err, "kernel");
     int ret = setup_bytes(fd, size, path, &setup, err);
@@ -102,7 +103,7 @@ static int add_initramfs(struct firmware_items *items, struct error *err)
 {
     const char *path = items->payload.initramfs;
     uint64_t size;
-    _cleanup_close_ int fd = fd_open_file(path, &size, err);
+    int fd = firmware_files_find(items->in.files, path, &size, err);
     if (fd < 0)
         return error_context(err, "initramfs");
     uint64_t low = machine_low_ram(items->in.config);
@@ -279,7 +280,7 @@ static int add_given(struct firmware_items *items, const struct fw_cfg_item_conf
             items->fw_cfg, given->name,
             &(struct fw_cfg_item){.bytes = given->string, .len = strlen(given->string)}, err);
     uint64_t size;
-    _cleanup_close_ int fd = fd_open_file(given->file, &size, err);
+    int fd = firmware_files_find(items->in.files, given->file, &size, err);
     if (fd < 0)
         return fd;
     struct fw_cfg_item item = {.fd = fd, .len = size, .path = given->file};

@@ -9,10 +9,12 @@
 
 #include <stdint.h>
 
+struct firmware_files;
 struct firmware_items;
 
 struct firmware_items_in {
     const struct vm_config *config;
+    const struct firmware_files *files; /* open for that configuration */
     const struct guest_memory *memory;
     struct bus *ports;
     /* Where firmware has put PCI configuration space by now; 0 for nowhere. From a vCPU thread. */

@@ -112,6 +112,7 @@ static int create_platform(struct machine *machine, struct error *err)
         .machine = machine,
         .events = machine->env->events,
         .consoles = machine->env->consoles,
+        .firmware_files = machine->env->firmware_files,
         .memory = &machine->memory,
         .routes = machine->routes,
         .vm_fd = machine->vm_fd,

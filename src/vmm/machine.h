@@ -14,6 +14,7 @@
 #include "vmm/vcpu.h"
 
 struct broker;
+struct firmware_files;
 struct memory_host;
 struct seccomp_program;
 struct consoles;
@@ -28,6 +29,7 @@ struct machine_env {
     struct consoles *consoles;
     struct broker *broker; /* NULL if no device needs it */
     const struct memory_host *memory_host;
+    const struct firmware_files *firmware_files;
     const struct seccomp_program *vcpu_filter; /* of length 0: none */
 };
 

@@ -237,6 +237,7 @@ static int create_firmware_items(struct platform *platform, struct error *err)
         return 0;
     struct firmware_items_in in = {
         .config = platform->in.config,
+        .files = platform->in.firmware_files,
         .memory = platform->in.memory,
         .ports = platform->in.ports,
         .placed_ecam = placed_ecam,

@@ -16,6 +16,7 @@ struct platform_in {
     struct machine *machine; /* told of power-off and reset */
     struct event_monitor *events;
     struct consoles *consoles;
+    const struct firmware_files *firmware_files;
     const struct guest_memory *memory;
     struct kvm_routes *routes;
     int vm_fd;

@@ -14,6 +14,7 @@
 #include "sandbox/broker.h"
 #include "sandbox/cage.h"
 #include "vmm/consoles.h"
+#include "vmm/firmware_files.h"
 #include "vmm/machine.h"
 #include "vmm/placement.h"
 
@@ -44,6 +45,7 @@ struct vmm {
     struct broker *broker; /* NULL if no device needs it */
     struct memory_host memory_host;
     struct seccomp_program vcpu_filter;
+    struct firmware_files firmware_files;
     struct plan plan;
     struct machine *machine; /* NULL between two lives */
     int signal_fd;
@@ -146,6 +148,7 @@ static int live(struct vmm *vmm, bool again, struct stop_reason *reason, struct 
         .consoles = vmm->consoles,
         .broker = vmm->broker,
         .memory_host = &vmm->memory_host,
+        .firmware_files = &vmm->firmware_files,
         .vcpu_filter = &vmm->vcpu_filter,
     };
     event_emit(vmm->events, "vm", again ? "rebooting" : "booting", NULL);
@@ -271,6 +274,8 @@ static int set_up(struct vmm *vmm, struct error *err)
     if (ret == 0)
         ret = machine_plan(&vmm->plan, config, err);
     if (ret == 0)
+        ret = firmware_files_open(&vmm->firmware_files, config, err);
+    if (ret == 0)
         ret = kvm_open(&vmm->kvm, KVM_DEVICE, err);
     if (ret == 0)
         ret = placement_apply_process(config->cpus.core_scheduling, err);
@@ -297,6 +302,7 @@ int vmm_run(const struct vm_config *config, struct error *err)
     broker_stop(vmm.broker);
     consoles_close(vmm.consoles);
     seccomp_free(&vmm.vcpu_filter);
+    firmware_files_close(&vmm.firmware_files);
     plan_release(&vmm.plan);
     kvm_close(&vmm.kvm);
     loop_free(vmm.loop);

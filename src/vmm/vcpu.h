@@ -48,7 +48,8 @@ struct vcpu {
     struct vcpu_context *context;
     const struct cpu_affinity *affinity; /* NULL: anywhere */
     enum core_scheduling core_scheduling;
-    const struct seccomp_program *filter; /* that the thread puts around itself; of length 0: none */
+    const struct seccomp_program
+        *filter; /* that the thread puts around itself; of length 0: none */
     pthread_t thread;
     bool started;
 };

@@ -1,6 +1,8 @@
 """The cages: what each process of a VM can still do once it runs."""
 
+import os
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -85,3 +87,30 @@ def test_a_back_end_runs_with_any_mode_of_its_filter_and_refuses_others(tmp_path
         assert ended.returncode == 1 and "Socket operation on non-socket" in ended.stderr, mode
     ended = subprocess.run([*command, "--seccomp", "on"], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2 and "--seccomp on: true, false, log or errno" in ended.stderr
+
+
+def back_ends(process):
+    """The running back-ends of a husk, by the broker's children."""
+    def children(pid):
+        words = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(word) for word in words]
+
+    return [child for broker in children(process.pid) for child in children(broker)]
+
+
+@pytest.mark.usefixtures("needs_kvm")
+def test_husk_in_its_filter_starts_devices_again_and_ends_them(machine, tmp_path):
+    image = tmp_path / "disk.raw"
+    image.write_bytes(bytes(1 << 20))
+    running = machine("--disk", f"path={image}", "--rng", "src=/dev/urandom")
+    wait_for(lambda: running.poll() is not None or len(back_ends(running)) == 2)
+    first = back_ends(running)
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: running.poll() is not None or len(set(back_ends(running)) - set(first)) == 2)
+    running.send_signal(signal.SIGTERM)
+    wait_for(lambda: running.poll() is not None or "power-button" in (tmp_path / "events").read_text())
+    running.send_signal(signal.SIGTERM)
+    _, errors = running.communicate(timeout=60)
+    assert b"forbids" not in errors, errors
+    assert running.returncode == 128 + signal.SIGTERM, errors

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "config/options.h"
 #include "devices/fw_cfg.h"
+#include "vmm/firmware_files.h"
 #include "vmm/firmware_items.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@ struct machine {
     struct vm_config config;
     struct guest_memory memory;
     struct bus *ports;
+    struct firmware_files files;
     struct firmware_items *items;
     struct error err;
     unsigned failures;
@@ -58,6 +60,7 @@ static int teardown(void **state)
 {
     struct machine *m = *state;
     firmware_items_free(m->items);
+    firmware_files_close(&m->files);
     bus_free(m->ports);
     config_release(&m->config);
     free(m);
@@ -72,12 +75,16 @@ static int start(struct machine *m)
 {
     struct firmware_items_in in = {
         .config = &m->config,
+        .files = &m->files,
         .memory = &m->memory,
         .ports = m->ports,
         .placed_ecam = placed_ecam,
         .failed = failed,
         .ctx = m,
     };
+    firmware_files_close(&m->files);
+    if (firmware_files_open(&m->files, &m->config, &m->err) < 0)
+        return m->err.code;
     m->items = firmware_items_new(&in, &m->err);
     return m->items ? 0 : m->err.code;
 }
@@ -264,6 +271,25 @@ static void give(struct machine *m, const char *name, const char *file, const ch
     };
 }
 
+static void
+a_life_after_the_first_has_the_same_files_whatever_their_names_lead_to_by_then(void **state)
+{
+    struct machine *m = *state;
+    uint8_t *kernel = make_kernel(m, 1, 2000);
+    uint64_t size;
+    assert_int_equal(firmware_files_open(&m->files, &m->config, &m->err), 0);
+    int fd = firmware_files_find(&m->files, KERNEL_PATH, &size, &m->err);
+    assert_int_equal(unlink(KERNEL_PATH), 0);
+    assert_int_equal(firmware_files_find(&m->files, KERNEL_PATH, &size, &m->err), fd);
+    assert_int_equal(size, 2000);
+    uint8_t *now = malloc(size);
+    assert_int_equal(pread(fd, now, size, 0), 2000);
+    assert_memory_equal(now, kernel, 2000);
+    assert_int_equal(firmware_files_find(&m->files, INITRAMFS_PATH, &size, &m->err), -ENOENT);
+    free(now);
+    free(kernel);
+}
+
 static void a_thousand_items_are_there_byte_for_byte(void **state)
 {
     struct machine *m = *state;
@@ -338,6 +364,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_switched_off_is_not_told, setup, teardown),
         cmocka_unit_test_setup_teardown(
             a_kernel_started_without_firmware_is_told_again_only_when_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_life_after_the_first_has_the_same_files_whatever_their_names_lead_to_by_then, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(a_thousand_items_are_there_byte_for_byte, setup, teardown),
         cmocka_unit_test_setup_teardown(an_item_that_husk_makes_itself_is_not_replaced, setup,
                                         teardown),

@@ -1,0 +1,104 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sandbox/roles.h"
+#include "sandbox/seccomp.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+/** in_filter() - run @act in a process in the filter of a back-end; its standard error goes to @text. Returns its status. */
+static int in_filter(enum seccomp_mode mode, int (*act)(void), char text[static 512])
+{
+    struct call_list lists[CAGE_LISTS_MAX];
+    struct seccomp_program program;
+    int ends[2];
+    assert_int_equal(
+        seccomp_build(lists, cage_calls(CAGE_RNG, 0, lists), mode, &program, &(struct error){0}),
+        0);
+    assert_int_equal(pipe(ends), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        signal(SIGSYS, SIG_DFL); /* cmocka watches it */
+        if (dup2(ends[1], STDERR_FILENO) < 0 || seccomp_report("a test", &(struct error){0}) < 0 ||
+            seccomp_install(&program, &(struct error){0}) < 0)
+            _exit(99);
+        _exit(act());
+    }
+    seccomp_free(&program);
+    close(ends[1]);
+    ssize_t n = read(ends[0], text, 511);
+    text[n < 0 ? 0 : n] = '\0';
+    close(ends[0]);
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static int ask_for_terminal(void)
+{
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 ? errno : 0;
+}
+
+static int ask_for_child(void)
+{
+    return (int)syscall(SYS_fork) < 0 ? errno : 0;
+}
+
+static int write_only(void)
+{
+    return write(STDERR_FILENO, "done", 4) == 4 ? 0 : 1;
+}
+
+static void what_is_allowed_is_carried_out(void **state)
+{
+    (void)state;
+    char text[512];
+    assert_int_equal(in_filter(SECCOMP_ON, write_only, text), 0);
+    assert_string_equal(text, "done");
+}
+
+static void a_forbidden_call_is_named_with_its_request_and_ends_the_process(void **state)
+{
+    (void)state;
+    char text[512];
+    int status = in_filter(SECCOMP_ON, ask_for_terminal, text);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+    assert_non_null(strstr(text, "error: a test made the system call ioctl (16, request 0x5413), "
+                                 "which its filter forbids, and is ended\n"));
+    status = in_filter(SECCOMP_ON, ask_for_child, text);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+    assert_non_null(strstr(text, "a test made the system call fork (57), which"));
+}
+
+static void in_mode_errno_a_forbidden_call_fails_and_the_process_goes_on(void **state)
+{
+    (void)state;
+    char text[512];
+    int status = in_filter(SECCOMP_ERRNO, ask_for_child, text);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), EPERM);
+    assert_string_equal(text, "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_allowed_is_carried_out),
+        cmocka_unit_test(a_forbidden_call_is_named_with_its_request_and_ends_the_process),
+        cmocka_unit_test(in_mode_errno_a_forbidden_call_fails_and_the_process_goes_on),
+    };
+    return cmocka_run_group_tests_name("seccomp", tests, NULL, NULL);
+}
