@@ -49,9 +49,10 @@ struct vmm {
     struct plan plan;
     struct machine *machine; /* NULL between two lives */
     int signal_fd;
-    unsigned life;       /* counts reboots */
-    unsigned pressed;    /* the power button: in this life + 1; 0 if it has not been */
-    uint64_t life_began; /* CLOCK_MONOTONIC, milliseconds */
+    struct stop_reason ended; /* by the signal that was the last */
+    unsigned life;            /* counts reboots */
+    unsigned pressed;         /* the power button: in this life + 1; 0 if it has not been */
+    uint64_t life_began;      /* CLOCK_MONOTONIC, milliseconds */
 };
 
 /* How each way of stopping is told: exit status, event, and whether the log calls it an error. */
@@ -104,10 +105,10 @@ static void on_signal(void *ctx, uint32_t events)
         machine_power_button(vmm->machine);
         return;
     }
-    struct stop_reason reason = {.kind = STOP_SIGNAL, .signal = signal};
-    snprintf(reason.detail, sizeof(reason.detail), "ended by SIG%s", sigabbrev_np(signal));
+    vmm->ended = (struct stop_reason){.kind = STOP_SIGNAL, .signal = signal};
+    snprintf(vmm->ended.detail, sizeof(vmm->ended.detail), "ended by SIG%s", sigabbrev_np(signal));
     if (vmm->machine)
-        machine_stop(vmm->machine, &reason);
+        machine_stop(vmm->machine, &vmm->ended);
     else
         loop_stop(vmm->loop, 0);
 }
@@ -185,12 +186,15 @@ static int run_lives(struct vmm *vmm, struct error *err)
         int ret = live(vmm, again, &reason, err);
         if (ret < 0)
             return ret;
+        /* The guest's reset came first, but there is to be no other life. */
+        if (reason.kind == STOP_RESET && vmm->ended.kind)
+            reason = vmm->ended;
         report(vmm, &reason);
         if (reason.kind == STOP_RESET && !vmm->config->no_reboot) {
             vmm->life++;
             continue;
         }
-        if (reason.kind == STOP_POWER_OFF && vmm->config->no_shutdown)
+        if (reason.kind == STOP_POWER_OFF && vmm->config->no_shutdown && !vmm->ended.kind)
             wait_for_signal(vmm);
         int status = (int)endings[reason.kind].status;
         return reason.kind == STOP_SIGNAL ? status + reason.signal : status;

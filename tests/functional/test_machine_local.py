@@ -107,6 +107,17 @@ def test_two_signals_end_a_guest_that_resets_all_the_time(start):
     assert machine.events().count("vm/power-button") == 1
 
 
+def test_the_second_signal_is_not_lost_to_a_reset_at_the_same_moment(start):
+    for n in range(40):
+        machine = start("reset")
+        machine.until(lambda: "vm/rebooted" in machine.events())
+        machine.process.send_signal(signal.SIGTERM)
+        machine.until(lambda: "vm/power-button" in machine.events())
+        time.sleep(n * 0.0005)  # at all sorts of moments of a life
+        machine.process.send_signal(signal.SIGTERM)
+        assert machine.process.wait(60) == 143
+
+
 def test_files_are_not_mistaken_for_standard_streams_that_were_closed(husk, payloads, tmp_path):
     events, log = tmp_path / "events", tmp_path / "log"
     done = subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", husk, "run", "--kernel", payloads / "poweroff.elf",
