@@ -97,6 +97,10 @@ struct legacy_ports *legacy_ports_new(struct bus *ports, const struct legacy_por
         ret = bus_add(ports, LAYOUT_PORT_DEBUG, 1, "debug port", &post_ops, legacy, err);
     if (ret == 0 && params->debug)
         ret = bus_add(ports, params->debug_port, 1, "--debug-console", &debug_ops, legacy, err);
+    if (ret == 0 && params->debug && params->firmware_port &&
+        params->firmware_port != params->debug_port)
+        ret = bus_add(ports, params->firmware_port, 1, "--debug-console for firmware", &debug_ops,
+                      legacy, err);
     if (ret < 0) {
         legacy_ports_free(legacy);
         return NULL;

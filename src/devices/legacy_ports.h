@@ -16,6 +16,7 @@ struct legacy_ports_params {
     void (*debug)(void *ctx, const uint8_t *data,
                   size_t len); /* debug console output; NULL: there is none */
     uint16_t debug_port;
+    uint16_t firmware_port; /* a second one; 0 for none */
     void *ctx;
 };
 

@@ -113,11 +113,13 @@ static void debug_output(void *ctx, const uint8_t *data, size_t len)
 
 static int create_legacy(struct platform *platform, struct error *err)
 {
+    const struct payload_config *payload = &platform->in.config->payload;
     const struct console_config *debug = &platform->in.config->debug_console;
     struct legacy_ports_params params = {
         .reset = on_reset,
         .debug = debug->mode == CONSOLE_OFF ? NULL : debug_output,
         .debug_port = debug->iobase,
+        .firmware_port = payload->firmware || payload->igvm ? LAYOUT_PORT_FIRMWARE_DEBUG : 0,
         .ctx = platform,
     };
     platform->legacy = legacy_ports_new(platform->in.ports, &params, err);

@@ -48,7 +48,8 @@
 #define LAYOUT_PORT_CMOS 0x70
 #define LAYOUT_PORT_DEBUG 0x80
 #define LAYOUT_PORT_SERIAL 0x3f8
-#define LAYOUT_PORT_FW_CFG 0x510 /* selector, data, DMA at 0x514 */
+#define LAYOUT_PORT_FIRMWARE_DEBUG 0x402 /* what EDK2 writes to where somebody listens */
+#define LAYOUT_PORT_FW_CFG 0x510         /* selector, data, DMA at 0x514 */
 #define LAYOUT_PORTS_FW_CFG 12
 #define LAYOUT_PORT_SLEEP 0x600 /* ACPI sleep control; also reset */
 #define LAYOUT_PORT_PM1 0x600   /* q35: event and control registers */

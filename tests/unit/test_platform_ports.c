@@ -346,13 +346,60 @@ static void the_keyboard_controller_resets(void **state)
     bus_read(ports, 0xe9, &value, 1);
     assert_int_equal(value, 0xe9);
     legacy_ports_free(legacy);
+    bus_free(ports);
+}
 
-    params.debug_port = 0x64;
+static void firmware_writes_to_the_debug_console_by_a_port_of_its_own(void **state)
+{
+    (void)state;
+    for (unsigned one = 0; one < 2; one++) {
+        struct host host = {0};
+        struct bus *ports = bus_new("port");
+        struct legacy_ports_params params = {.reset = on_reset,
+                                             .debug = on_output,
+                                             .debug_port = one ? 0x402 : 0xe9,
+                                             .firmware_port = 0x402,
+                                             .ctx = &host};
+        struct legacy_ports *legacy = legacy_ports_new(ports, &params, &(struct error){0});
+        assert_non_null(legacy);
+        uint8_t value = '!';
+        bus_write(ports, 0x402, &value, 1);
+        value = '?';
+        bus_write(ports, 0xe9, &value, 1);
+        assert_string_equal(host.sent, one ? "!" : "!?");
+        bus_read(ports, 0x402, &value, 1);
+        assert_int_equal(value, 0xe9);
+        legacy_ports_free(legacy);
+        bus_free(ports);
+    }
+}
+
+static void without_a_debug_console_nobody_answers_firmware(void **state)
+{
+    (void)state;
+    struct host host = {0};
+    struct bus *ports = bus_new("port");
+    struct legacy_ports_params params = {
+        .reset = on_reset, .debug_port = 0xe9, .firmware_port = 0x402, .ctx = &host};
+    struct legacy_ports *legacy = legacy_ports_new(ports, &params, &(struct error){0});
+    uint8_t value = 0;
+    bus_read(ports, 0x402, &value, 1);
+    assert_int_equal(value, 0xff);
+    legacy_ports_free(legacy);
+    bus_free(ports);
+}
+
+static void a_debug_port_that_is_taken_is_refused(void **state)
+{
+    (void)state;
+    struct host host = {0};
+    struct error err = ERROR_INIT;
+    struct legacy_ports_params params = {
+        .reset = on_reset, .debug = on_output, .debug_port = 0x64, .ctx = &host};
     struct bus *again = bus_new("port");
     assert_null(legacy_ports_new(again, &params, &err));
     assert_string_equal(err.message, "port 0x64 (--debug-console) is taken by i8042");
     bus_free(again);
-    bus_free(ports);
 }
 
 int main(void)
@@ -369,6 +416,9 @@ int main(void)
         cmocka_unit_test(the_acpi_ports_power_off_and_reset),
         cmocka_unit_test(the_pm_timer_runs_at_its_rate),
         cmocka_unit_test(the_keyboard_controller_resets),
+        cmocka_unit_test(firmware_writes_to_the_debug_console_by_a_port_of_its_own),
+        cmocka_unit_test(without_a_debug_console_nobody_answers_firmware),
+        cmocka_unit_test(a_debug_port_that_is_taken_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
