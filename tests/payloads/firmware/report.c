@@ -61,11 +61,13 @@ bool has_failed(void)
 
 bool same(const void *a, const void *b, uint32_t len)
 {
-    const uint8_t *x = a, *y = b;
-    for (; len; len--)
-        if (*x++ != *y++)
-            return false;
-    return true;
+    bool equal;
+    uint64_t left = len;
+    __asm__ volatile("cmpb %%al, %%al\n\trepe cmpsb"
+                     : "=@ccz"(equal), "+S"(a), "+D"(b), "+c"(left)
+                     :
+                     : "memory");
+    return equal;
 }
 
 bool same_text(const char *a, const char *b)
@@ -75,13 +77,24 @@ bool same_text(const char *a, const char *b)
     return *a == *b;
 }
 
+/* Few instructions a byte, as there are hosts that emulate each of them. */
+static uint32_t crc_table[256];
+
+static void make_crc_table(void)
+{
+    for (uint32_t i = 0; i < 256; i++) {
+        crc_table[i] = i;
+        for (int bit = 0; bit < 8; bit++)
+            crc_table[i] = crc_table[i] >> 1 ^ (crc_table[i] & 1 ? 0xedb88320u : 0);
+    }
+}
+
 uint32_t crc32(const void *bytes, uint32_t len)
 {
     uint32_t crc = ~0u;
-    for (const uint8_t *p = bytes; len; len--) {
-        crc ^= *p++;
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-    }
+    if (!crc_table[1])
+        make_crc_table();
+    for (const uint8_t *p = bytes; len; len--)
+        crc = crc >> 8 ^ crc_table[(crc ^ *p++) & 0xff];
     return ~crc;
 }
