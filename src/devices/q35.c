@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 /* Host bridge. */
+#define EXT_TSEG 0x50 /* QEMU's: firmware writes all ones to learn the size of memory for SMM */
+#define EXT_TSEG_QUERY 0xffff
 #define PCIEXBAR 0x60
 #define PCIEXBAR_BYTES 8
 #define PCIEXBAR_ENABLE BIT(0)
@@ -44,8 +46,20 @@ static void place_ecam(struct q35 *q35)
     pci_host_set_ecam(q35->pci, base);
 }
 
+/** look_for_smm() - only firmware that runs in system management mode asks how much memory there is for it. */
+static void look_for_smm(struct q35 *q35)
+{
+    uint8_t *reg = pci_device_config(pci_host_bridge(q35->pci)) + EXT_TSEG;
+    bool asked = load_le16(reg) == EXT_TSEG_QUERY;
+    store_le16(reg, 0);
+    if (asked)
+        q35->params.needs_smm(q35->params.ctx);
+}
+
 static void bridge_written(void *device, unsigned offset, unsigned len)
 {
+    if (ranges_overlap(offset, len, EXT_TSEG, 2))
+        look_for_smm(device);
     if (ranges_overlap(offset, len, PCIEXBAR, PCIEXBAR_BYTES))
         place_ecam(device);
 }
@@ -111,6 +125,7 @@ static int set_up(struct q35 *q35, struct error *err)
     q35->pci = pci_host_new_bare(&params, err);
     if (!q35->pci)
         return -ENOMEM;
+    store_le16(pci_device_writable(pci_host_bridge(q35->pci)) + EXT_TSEG, EXT_TSEG_QUERY);
     /* Address bits 38:26, length and enable. */
     store_le64(pci_device_writable(pci_host_bridge(q35->pci)) + PCIEXBAR, 0x7ffc000007ull);
     pci_device_start(pci_host_bridge(q35->pci));

@@ -16,7 +16,10 @@ struct q35_params {
     struct bus *ports, *mmio;
     uint64_t low_ram_end;        /* PCI devices may be above, up to the I/O APIC */
     uint64_t mmio64, mmio64_len; /* where 64-bit BARs may be as well */
-    void (*reset)(void *ctx);    /* from a vCPU thread */
+    /* From a vCPU thread: */
+    void (*reset)(void *ctx);
+    void (*needs_smm)(
+        void *ctx); /* firmware needs system management mode, and would wait for it for ever */
     void *ctx;
 };
 

@@ -48,6 +48,13 @@ static void on_reset(void *ctx)
     stop_machine(ctx, STOP_RESET, "the guest asked for a reset");
 }
 
+static void on_needs_smm(void *ctx)
+{
+    stop_machine(ctx, STOP_HOST_ERROR,
+                 "the firmware needs system management mode, which husk's guests do not have: take "
+                 "a build that is not for secure boot (no *.secboot.fd, no *.ms.fd)");
+}
+
 static void set_route(void *ctx, unsigned pin, bool masked, uint64_t addr, uint32_t data)
 {
     struct platform *platform = ctx;
@@ -203,6 +210,7 @@ static int create_pci_host(struct platform *platform, struct error *err)
         .mmio64 = window.base,
         .mmio64_len = window.len,
         .reset = on_reset,
+        .needs_smm = on_needs_smm,
         .ctx = platform,
     };
     platform->q35 = q35_new(&params, err);

@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Name to suite, package, file. The last one refuses a kernel whose hashes it does not find in its own memory.
 FIRMWARE = {
     "bookworm": ("bookworm", "ovmf", "usr/share/ovmf/OVMF.fd"),
+    "secboot": ("bookworm", "ovmf", "usr/share/OVMF/OVMF_CODE_4M.secboot.fd"),
     "sid": ("sid", "ovmf-generic", "usr/share/ovmf/OVMF.fd"),
     "amdsev": ("sid", "ovmf-amdsev", "usr/share/ovmf/OVMF.amdsev.fd"),
 }
@@ -57,6 +58,12 @@ def test_firmware_boots_the_kernel_it_is_handed(firmware, debian, name, cpus, me
     assert mib * 0.85 - 64 < kib / 1024 <= mib
     machine.expect(r"husk-guest: off")
     machine.ends_with(0)
+
+
+def test_firmware_that_needs_smm_is_told_of(firmware, debian):
+    machine = debian("husk.poweroff", "--firmware", firmware("secboot"))
+    machine.expect(r"the firmware needs system management mode, which husk's guests do not have", BOOT)
+    machine.ends_with(1)
 
 
 @pytest.fixture

@@ -12,13 +12,18 @@
 struct machine {
     struct bus *ports, *mmio;
     struct q35 *q35;
-    unsigned resets;
+    unsigned resets, smm;
     uint64_t bar; /* where the device's BAR answers */
 };
 
 static void on_reset(void *ctx)
 {
     ((struct machine *)ctx)->resets++;
+}
+
+static void on_needs_smm(void *ctx)
+{
+    ((struct machine *)ctx)->smm++;
 }
 
 static void bar_read(void *device, uint64_t offset, void *data, unsigned len)
@@ -52,6 +57,7 @@ static int setup(void **state)
         .mmio64 = GIB(8),
         .mmio64_len = GIB(100),
         .reset = on_reset,
+        .needs_smm = on_needs_smm,
         .ctx = &m,
     };
     m.q35 = q35_new(&params, NULL);
@@ -165,6 +171,23 @@ static void port_cf9_resets_when_bit_2_is_written(void **state)
     assert_int_equal(m->resets, 1);
 }
 
+static void only_the_question_of_firmware_for_smm_is_taken_as_that(void **state)
+{
+    struct machine *m = *state;
+    uint16_t value = 0x1234;
+    select_register(m, 0, 0x50);
+    bus_write(m->ports, 0xcfc, &value, 2);
+    config_write(m, 0, 0x4c, 0xffffffff);
+    config_write(m, 0, 0x54, 0xffffffff);
+    assert_int_equal(m->smm, 0);
+    value = 0xffff;
+    select_register(m, 0, 0x50);
+    bus_write(m->ports, 0xcfc, &value, 2);
+    assert_int_equal(m->smm, 1);
+    bus_read(m->ports, 0xcfc, &value, 2);
+    assert_int_equal(value, 0);
+}
+
 static void no_device_has_a_place_until_firmware_gives_it_one(void **state)
 {
     struct machine *m = *state;
@@ -198,6 +221,7 @@ int main(void)
         TEST(ecam_over_the_io_apic_answers_nowhere_and_can_leave),
         TEST(lpc_registers_that_firmware_writes_keep_their_values),
         TEST(port_cf9_resets_when_bit_2_is_written),
+        TEST(only_the_question_of_firmware_for_smm_is_taken_as_that),
         TEST(no_device_has_a_place_until_firmware_gives_it_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
