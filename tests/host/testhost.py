@@ -233,6 +233,7 @@ class LocalHost(Host):
         self.husk = str(husk)
         self.guest_kernel = str(images.guest_kernel())
         self.guest_initramfs = str(images.guest_initramfs())
+        self.busybox = str(images.busybox())
         super().__init__(mine)
         if not self.wait_for_agent(10):
             raise HostError("the agent did not start")
@@ -259,6 +260,7 @@ class EmulatedHost(Host):
         self.husk = "/usr/bin/husk"
         self.guest_kernel = "/guest/vmlinuz"
         self.guest_initramfs = "/guest/initramfs"
+        self.busybox = "/bin/busybox"
         self.log = pathlib.Path(log) if log else ROOT / "build" / "testhost-console.log"
         mine, theirs = socket.socketpair()
         # Level-triggered interrupts and no suppressed notifications: with MSI-X and event indices the port stalled, all

@@ -1,0 +1,113 @@
+"""The guest's network: a tap interface that husk's back-end serves."""
+
+import hashlib
+import os
+import re
+
+import pytest
+
+import images
+from test_disk import SHELL, Shell, backend_pids
+
+MIB = 1 << 20
+MAC = "52:54:00:68:75:73"
+HERE, THERE = "10.96.0.1", "10.96.0.2"  # the host's end and the guest's
+PORT = 5001
+
+
+def stream(length, busybox="/bin/busybox"):
+    """A shell command that prints so many bytes that all sides have: busybox itself, again and again."""
+    return f"while cat {busybox}; do :; done 2>/dev/null | head -c {length}"
+
+
+def stream_md5(length):
+    """The MD5 of what stream() prints."""
+    one = images.busybox().read_bytes()
+    whole, rest = divmod(length, len(one))
+    found = hashlib.md5()
+    for _ in range(whole):
+        found.update(one)
+    found.update(one[:rest])
+    return found.hexdigest()
+
+
+class Net:
+    """A guest with an interface on the host's tap, and addresses on both sides."""
+
+    def __init__(self, host, debian, options="", cpus=2):
+        if not host.emulated and os.geteuid() != 0:
+            pytest.skip("only root makes tap interfaces")
+        self.host = host
+        self.machine = debian(SHELL, "--net", f"tap=husk0,ip={HERE},mask=255.255.255.0,mac={MAC}{options}", cpus=cpus)
+        self.shell = Shell(self.machine)
+        self.shell.run(f"ip addr add {THERE}/24 dev eth0 && ip link set eth0 up")
+
+    def _listening(self):
+        self.host.run(f"for n in $(seq 1 600); do {self.host.busybox} netstat -ltn | grep -q :{PORT} && exit 0; sleep 0.1; done; "
+                      "exit 1")
+
+    def ping(self, size):
+        """Three packets from the host to the guest; what was said of them."""
+        return self.host.run(f"{self.host.busybox} ping -c 3 -s {size} {THERE}")[1]
+
+    def guest_sends(self, length):
+        """Bytes from the guest to the host, as both sides' MD5: (wanted, found)."""
+        receiver = self.host.start(f"{self.host.busybox} nc -l -p {PORT} | md5sum")
+        self._listening()
+        self.shell.run(f"({stream(length)}) | nc {HERE} {PORT}", 600)
+        assert receiver.wait(60) == 0
+        return stream_md5(length), receiver.output.decode()[:32]
+
+    def guest_receives(self, length):
+        """Bytes from the host to the guest, the same."""
+        sender = self.host.start(f"({stream(length, self.host.busybox)}) | {self.host.busybox} nc -l -p {PORT}")
+        self._listening()
+        # An input that does not end: nc would take its own end for the connection's.
+        said = self.shell.run(f"[ -p /input ] || mkfifo /input; nc {HERE} {PORT} <>/input | md5sum", 600)
+        sender.wait(60)
+        return stream_md5(length), re.search(r"[0-9a-f]{32}", said)[0]
+
+
+def test_a_hundred_mib_each_way_on_two_pairs_of_queues_with_mtu_9000(host, debian):
+    net = Net(host, debian, ",num_queues=4,mtu=9000")
+    assert net.shell.run("cat /sys/class/net/eth0/address").strip() == MAC
+    assert net.shell.run("cat /sys/class/net/eth0/mtu").strip() == "9000"
+    assert host.run("cat /sys/class/net/husk0/mtu")[1].strip() == "9000"
+    assert "rx-1" in net.shell.run("ls /sys/class/net/eth0/queues")
+    # No fragments: the largest that fits.
+    said = net.shell.run(f"ping -c 3 -s {9000 - 28} {HERE}")
+    assert " 0% packet loss" in said and f"{9000 - 20} bytes from" in said
+    assert " 0% packet loss" in net.ping(9000 - 28)
+    wanted, found = net.guest_sends(100 * MIB)
+    assert found == wanted
+    wanted, found = net.guest_receives(100 * MIB)
+    assert found == wanted
+    net.shell.off()
+    assert "husk0" not in host.run("ls /sys/class/net")[1]
+
+
+# Three kills, each once as many bytes again have gone through the tap, so that there are always some on their way.
+KILLER = f"""
+moved() {{ echo $(($(cat /sys/class/net/husk0/statistics/rx_bytes) + $(cat /sys/class/net/husk0/statistics/tx_bytes))); }}
+for n in 1 2 3; do
+    from=$(moved)
+    while [ $(($(moved) - from)) -lt {2 * MIB} ]; do sleep 0.1; done
+    kill -9 $(pidof husk-backend) || exit 1
+done
+"""
+
+
+def test_a_back_end_that_is_killed_while_busy_loses_the_guest_nothing(host, debian):
+    net = Net(host, debian)
+    for direction in (net.guest_sends, net.guest_receives):
+        killer = host.start(KILLER)
+        wanted, found = direction(20 * MIB)
+        assert found == wanted
+        assert killer.wait(60) == 0
+    for _ in range(6):
+        net.machine.event("backend-died")
+        net.machine.event("backend-restarted")
+    assert " 0% packet loss" in net.shell.run(f"ping -c 3 {HERE}")
+    assert HERE in host.run("ip addr show husk0")[1]
+    assert len(backend_pids(host)) == 1
+    net.shell.off()
