@@ -1,12 +1,13 @@
 """Programs of others that husk's devices must get along with, each a cache entry, started with its own libraries.
 
-Debian's: QEMU's tools and libblkio of trixie, e2fsprogs and mtools of bookworm. tool(NAME) is a command for this machine;
-add_to(archive, NAMES) puts tools on the emulated host, where NAME is then a command in /usr/local/bin.
+Debian's: QEMU's tools, libblkio and DPDK's testpmd of trixie, e2fsprogs and mtools of bookworm. tool(NAME) is a command for
+this machine; add_to(archive, NAMES) puts tools on the emulated host, where NAME is then a command in /usr/local/bin.
 """
 
 import functools
 import pathlib
 import re
+import shutil
 import subprocess
 
 import cache
@@ -16,8 +17,11 @@ QEMU_TOOLS = ("trixie", ["qemu-utils"])
 LIBBLKIO = ("trixie", ["libblkio1"])
 E2FSPROGS = ("bookworm", ["e2fsprogs"])
 MTOOLS = ("bookworm", ["mtools"])
+DPDK = ("trixie", ["dpdk-dev"])
+# The drivers that testpmd loads: memory pools, and the two ends of vhost-user. Their number is that of DPDK's interface.
+TESTPMD_DRIVERS = ["librte_mempool_ring.so.25", "librte_net_virtio.so.25", "librte_net_vhost.so.25"]
 PATHS = {"qemu-storage-daemon": "usr/bin/qemu-storage-daemon", "qemu-img": "usr/bin/qemu-img",
-         "mkfs.ext4": "sbin/mkfs.ext4", "e2fsck": "sbin/e2fsck", "mtools": "usr/bin/mtools"}
+         "mkfs.ext4": "sbin/mkfs.ext4", "e2fsck": "sbin/e2fsck", "mtools": "usr/bin/mtools", "dpdk-testpmd": "usr/bin/dpdk-testpmd"}
 _LOADERS = ("usr/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2")
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
 
@@ -30,9 +34,35 @@ def _root(name, what, suite, packages, fetch=debian.with_dependencies):
     return cache.entry(name, cache.digest(suite, *packages), make) / "root"
 
 
+def _keep(root, programs, into):
+    """Copy files and the libraries that they need from one unpacked root to another: DPDK's packages want a compiler."""
+    loader, libraries = _loader(root)
+    paths = [loader, *(root / program for program in programs)]
+    listed = "".join(subprocess.run([loader, "--library-path", libraries, "--list", path], check=True, text=True,
+                                    stdout=subprocess.PIPE).stdout for path in paths[1:])
+    for path in {*paths, *map(pathlib.Path, re.findall(r"=> (/\S+)", listed))}:
+        if path.is_relative_to(root):
+            copy = into / path.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+
+
+def _dpdk_root():
+    def make(work):
+        cache.say(f"fetching DPDK of Debian {DPDK[0]} (60 MB)")
+        debian.with_dependencies(*DPDK, work / "all")
+        _keep(work / "all", [PATHS["dpdk-testpmd"], *(f"{_LIBRARIES[0]}/{driver}" for driver in TESTPMD_DRIVERS)],
+              work / "root")
+        shutil.rmtree(work / "all")
+
+    return cache.entry("dpdk", cache.digest(DPDK[0], *DPDK[1], *TESTPMD_DRIVERS), make) / "root"
+
+
 def _root_of(name):
     if name.startswith("qemu"):
         return _root("qemu-utils", "QEMU's disk tools (14 MB)", *QEMU_TOOLS)
+    if name == "dpdk-testpmd":
+        return _dpdk_root()
     if name == "mtools":
         return _root("mtools", "mtools (2 MB)", *MTOOLS)
     return _root("e2fsprogs", "ext4's tools (6 MB)", *E2FSPROGS)
