@@ -3,6 +3,7 @@
 #include "cmd/cmd.h"
 #include "cmd/dry_run.h"
 #include "config/options.h"
+#include "vmm/machine.h"
 #include "vmm/vmm.h"
 
 #include <errno.h>
@@ -56,7 +57,9 @@ int cmd_run(int argc, char **argv)
     }
     if (request.print_config)
         return print_config(&config);
-    ret = request.dry_run ? dry_run(&config, request.json, &err) : start(&config, &err);
+    ret = machine_settle(&config, &err);
+    if (ret == 0)
+        ret = request.dry_run ? dry_run(&config, request.json, &err) : start(&config, &err);
     if (ret < 0) {
         cmd_print_error(&err);
         return VMM_EXIT_ERROR;

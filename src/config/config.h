@@ -40,10 +40,11 @@ struct fw_cfg_config {
 };
 
 struct payload_config {
-    char *firmware;  /* path, NULL if not given */
-    char *igvm;      /* path, NULL if not given */
-    char *kernel;    /* path, NULL if not given */
-    char *initramfs; /* path */
+    char *firmware;       /* path, NULL if not given */
+    bool firmware_is_elf; /* as machine_settle() found; no option */
+    char *igvm;           /* path, NULL if not given */
+    char *kernel;         /* path, NULL if not given */
+    char *initramfs;      /* path */
     char *cmdline;
     struct fw_cfg_config fw_cfg;
 };

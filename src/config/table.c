@@ -769,8 +769,8 @@ const struct option option_table[] = {
      .json = "payload",
      KEYS(firmware_keys),
      .value = "<file>",
-     .help = "firmware to start in: an image that ends at 4 GiB, as OVMF; it is handed the kernel, "
-             "if one is given"},
+     .help = "firmware to start in: an image that ends at 4 GiB, as OVMF, or a PVH ELF file; it is "
+             "handed the kernel, if one is given"},
     {.name = "igvm",
      .topic = OPTION_TOPIC_BOOT,
      .json = "payload",

@@ -34,6 +34,14 @@ struct machine_env {
 };
 
 /**
+ * machine_settle() - what "auto" means where only the payload's files tell: an ELF file as --firmware is entered as a PVH
+ * kernel is, on Cloud Hypervisor's machine.
+ *
+ * Call it on a validated @config, before anything else here. Return: 0, or -errno with a sentence.
+ */
+int machine_settle(struct vm_config *config, struct error *err);
+
+/**
  * machine_plan() - what @config's guest starts with, as a launch plan.
  *
  * Return: 0, or -errno with a sentence about the file or option that cannot be used.

@@ -2,6 +2,8 @@
 #include "vmm/machine.h"
 
 #include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "launch/firmware_volume.h"
@@ -14,6 +16,7 @@
 #include "x86/tables.h"
 
 #include <cpuid.h>
+#include <elf.h>
 #include <errno.h>
 
 /* Large enough for any device that exists, and no page-table level more than the guest needs for RAM. */
@@ -161,9 +164,42 @@ struct smbios_in machine_smbios(const struct vm_config *config)
     };
 }
 
-/** plan_kernel() - a kernel that is entered directly, with everything that firmware would have told it. */
+int machine_settle(struct vm_config *config, struct error *err)
+{
+    const char *path = config->payload.firmware;
+    uint8_t head[SELFMAG];
+    uint64_t size;
+    if (!path)
+        return 0;
+    _cleanup_close_ int fd = fd_open_file(path, &size, err);
+    if (fd < 0)
+        return fd;
+    if (size < sizeof(head) || fd_pread_full(fd, head, sizeof(head), 0) < 0 ||
+        memcmp(head, ELFMAG, SELFMAG) != 0)
+        return 0;
+    if (config->platform.sev_snp == SWITCH_ON)
+        return error_set(err, -ENOTSUP,
+                         "--platform: sev_snp=on needs an image that ends at 4 GiB, and '%s' is an "
+                         "ELF file",
+                         path);
+    if (config->platform.chipset == CHIPSET_Q35)
+        return error_set(err, -ENOTSUP,
+                         "--platform: chipset=q35 is for images that end at 4 GiB, and '%s' is an "
+                         "ELF file, which finds its tables in memory",
+                         path);
+    config->payload.firmware_is_elf = true;
+    config->platform.chipset = CHIPSET_CLOUD_HYPERVISOR;
+    return 0;
+}
+
+/**
+ * plan_kernel() - a kernel that is entered directly, with everything that firmware would have told it; or firmware that
+ * is entered in the same way, and takes the kernel from fw_cfg.
+ */
 static int plan_kernel(struct plan *plan, const struct vm_config *config, struct error *err)
 {
+    const struct payload_config *payload = &config->payload;
+    bool direct = !payload->firmware;
     _cleanup_buf_ struct buf acpi = BUF_INIT;
     _cleanup_buf_ struct buf smbios = BUF_INIT;
     struct acpi_in acpi_in = machine_acpi(config, NULL);
@@ -174,9 +210,9 @@ static int plan_kernel(struct plan *plan, const struct vm_config *config, struct
     if (ret < 0)
         return ret;
     struct boot_params_in in = {
-        .kernel = config->payload.kernel,
-        .initramfs = config->payload.initramfs,
-        .cmdline = config->payload.cmdline ? config->payload.cmdline : "",
+        .kernel = direct ? payload->kernel : payload->firmware,
+        .initramfs = direct ? payload->initramfs : NULL,
+        .cmdline = direct && payload->cmdline ? payload->cmdline : "",
         .vcpus = config->cpus.boot,
         .ram_bytes = config->memory.size,
         .acpi = &acpi,
@@ -232,7 +268,7 @@ int machine_plan(struct plan *plan, const struct vm_config *config, struct error
                          "--memory size=%s does not fit this processor's %u-bit addresses",
                          units_format_size(config->memory.size, size), bits);
     }
-    if (!config->payload.igvm && !config->payload.firmware)
+    if (!config->payload.igvm && (!config->payload.firmware || config->payload.firmware_is_elf))
         return plan_kernel(plan, config, err);
     int ret = config->payload.igvm ? machine_plan_igvm(plan, config, err)
                                    : plan_firmware(plan, config, err);

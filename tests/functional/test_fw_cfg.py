@@ -144,3 +144,26 @@ def test_qemu_hands_the_same_payload_to_the_same_firmware(firmware, tmp_path):
     assert len([line for line in ours if line.startswith(first)]) == len(first)
     assert e820(ours)[0] in e820(theirs)
     assert not [line for line in theirs if line.startswith("FAIL") and "table" not in line and "FADT" not in line]
+
+
+@pytest.mark.usefixtures("needs_kvm")
+def test_an_elf_file_as_firmware_is_entered_by_its_pvh_note_and_finds_its_tables_in_memory(firmware, payloads, tmp_path):
+    serial = tmp_path / "serial"
+    done = subprocess.run([firmware.husk, "run", "--firmware", payloads / "serial.elf", "--kernel", tmp_path / "kernel",
+                           "--serial", "tty"], input=b"Z", stdout=serial.open("wb"), stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert serial.read_bytes() == b"hello\nnZ"
+    plan = subprocess.run([firmware.husk, "run", "--firmware", payloads / "serial.elf", "--kernel", tmp_path / "kernel",
+                           "--dry-run"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "ACPI tables" in plan and "serial.elf" in plan and str(tmp_path / "kernel") not in plan
+
+
+@pytest.mark.parametrize(("platform", "message"), [
+    ("chipset=q35", "--platform: chipset=q35 is for images that end at 4 GiB"),
+    ("sev_snp=on", "--platform: sev_snp=on needs an image that ends at 4 GiB"),
+])
+def test_an_elf_file_as_firmware_is_refused_where_only_an_image_will_do(husk, payloads, platform, message):
+    done = subprocess.run([husk, "run", "--firmware", payloads / "serial.elf", "--platform", platform, "--dry-run"],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert message in done.stderr and "is an ELF file" in done.stderr
