@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "devices/fw_cfg.h"
+#include "vmm/boot_order.h"
 #include "vmm/firmware_files.h"
 #include "vmm/machine_layout.h"
 #include "x86/acpi_loader.h"
@@ -271,6 +272,18 @@ static int add_acpi(struct firmware_items *items, struct error *err)
     return ret;
 }
 
+static int add_boot_order(struct firmware_items *items, struct error *err)
+{
+    _cleanup_buf_ struct buf text = BUF_INIT;
+    boot_order_build(&text, items->in.config);
+    if (buf_failed(&text))
+        return error_set(err, -ENOMEM, "out of memory for fw_cfg item 'bootorder'");
+    if (!text.len)
+        return 0;
+    struct fw_cfg_item item = {.bytes = text.data, .len = text.len};
+    return fw_cfg_add_file(items->fw_cfg, "bootorder", &item, err);
+}
+
 /** add_given() - one item of the user's. */
 static int add_given(struct firmware_items *items, const struct fw_cfg_item_config *given,
                      struct error *err)
@@ -308,6 +321,8 @@ static int add_all(struct firmware_items *items, struct error *err)
         ret = add_acpi(items, err);
     if (ret == 0)
         ret = add_smbios(items, err);
+    if (ret == 0)
+        ret = add_boot_order(items, err);
     return ret < 0 ? ret : add_all_given(items, err);
 }
 

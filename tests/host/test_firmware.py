@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import time
@@ -97,6 +98,19 @@ def test_firmware_boots_from_a_disk_that_linux_goes_on_with(firmware, start, efi
     machine.expect(rf"husk-guest: vda {40 << 20} bytes, 1 queues, serial from-efi, ro 0")
     machine.expect(r"husk-guest: off")
     machine.ends_with(0)
+
+
+def test_firmware_is_told_of_the_disks_by_the_places_where_they_are(host, firmware, debian):
+    disks = []
+    for n in range(2):
+        host.run(f"truncate -s 1M {host.folder}/order{n}")
+        disks += ["--disk", f"path={host.folder}/order{n}"]
+    shell = Shell(debian(SHELL, "--firmware", firmware("bookworm"), *disks))
+    slots = re.findall(r"/pci@i0cf8/scsi@([0-9a-f]+)/disk@0,0", shell.run("cat /sys/firmware/qemu_fw_cfg/by_name/bootorder/raw"))
+    places = re.findall(r"0000:00:([0-9a-f]+)\.0/virtio", shell.run("readlink -f /sys/block/vda; readlink -f /sys/block/vdb"))
+    assert [int(slot, 16) for slot in slots] == [int(place, 16) for place in places]
+    assert len(slots) == 2
+    shell.off()
 
 
 @pytest.mark.parametrize("name", ["bookworm", None])

@@ -271,6 +271,28 @@ static void give(struct machine *m, const char *name, const char *file, const ch
     };
 }
 
+static void disks_then_networks_are_booted_from_in_the_order_given(void **state)
+{
+    struct machine *m = *state;
+    uint32_t size;
+    assert_int_equal(start(m), 0);
+    assert_int_equal(find(m, "bootorder", &size), 0);
+    firmware_items_free(m->items);
+    bus_free(m->ports);
+    m->ports = bus_new("port");
+    m->config.disks = calloc(2, sizeof(*m->config.disks));
+    m->config.n_disks = 2;
+    m->config.nets = calloc(1, sizeof(*m->config.nets));
+    m->config.n_nets = 1;
+    m->config.rng.src = strdup("/dev/urandom");
+    m->config.pvpanic = true;
+    static const char expected[] = "/pci@i0cf8/scsi@2/disk@0,0\n/pci@i0cf8/scsi@3/disk@0,0\n"
+                                   "/pci@i0cf8/ethernet@4/ethernet-phy@0";
+    assert_int_equal(start(m), 0);
+    assert_item(m, find(m, "bootorder", &size), expected, sizeof(expected));
+    assert_int_equal(size, sizeof(expected));
+}
+
 static void
 a_life_after_the_first_has_the_same_files_whatever_their_names_lead_to_by_then(void **state)
 {
@@ -364,6 +386,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_switched_off_is_not_told, setup, teardown),
         cmocka_unit_test_setup_teardown(
             a_kernel_started_without_firmware_is_told_again_only_when_asked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(disks_then_networks_are_booted_from_in_the_order_given,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(
             a_life_after_the_first_has_the_same_files_whatever_their_names_lead_to_by_then, setup,
             teardown),
