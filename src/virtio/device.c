@@ -449,15 +449,20 @@ struct vhost_user_device *vhost_user_device_new(const struct vhost_user_device_p
     return device;
 }
 
+void vhost_user_device_end(struct vhost_user_device *device)
+{
+    pthread_mutex_lock(&device->lock);
+    device->jobs.exit = true;
+    pthread_mutex_unlock(&device->lock);
+    wake(device);
+}
+
 void vhost_user_device_free(struct vhost_user_device *device)
 {
     if (!device)
         return;
     if (device->thread_runs) {
-        pthread_mutex_lock(&device->lock);
-        device->jobs.exit = true;
-        pthread_mutex_unlock(&device->lock);
-        wake(device);
+        vhost_user_device_end(device);
         pthread_join(device->thread, NULL);
     }
     device_disconnect(device);

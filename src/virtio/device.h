@@ -69,6 +69,9 @@ struct vhost_user_device_params {
 struct vhost_user_device *vhost_user_device_new(const struct vhost_user_device_params *params,
                                                 struct error *err);
 
+/** vhost_user_device_end() - let the back-end begin to finish, and do not wait for it; vhost_user_device_free() does. */
+void vhost_user_device_end(struct vhost_user_device *device);
+
 /** vhost_user_device_free() - let the back-end finish (5 s at most), and go. No vCPU may run. NULL is allowed. */
 void vhost_user_device_free(struct vhost_user_device *device);
 

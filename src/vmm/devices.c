@@ -147,6 +147,10 @@ void devices_destroy(struct devices *devices)
 {
     if (!devices)
         return;
+    /* All at once: the time that several take which do not answer is that of one. */
+    for (unsigned i = 0; i < devices->n; i++)
+        if (devices->all[i].vhost)
+            vhost_user_device_end(devices->all[i].vhost);
     for (unsigned i = devices->n; i-- > 0;)
         vhost_user_device_free(devices->all[i].vhost);
     free(devices);

@@ -200,6 +200,28 @@ def test_a_stopped_block_back_end_stops_nothing_else(host, disks, debian):
     all_gone(host)
 
 
+def test_another_disk_goes_on_while_back_ends_are_stopped_and_the_end_waits_for_all_of_them_at_once(host, disks, debian):
+    paths = [disks.make(f"stop{n}.raw", 4) for n in range(4)]
+    machine = debian(SHELL, *(word for path in paths for word in ("--disk", f"path={path}")))
+    shell = Shell(machine)
+    stopped = [pid for pid in backend_pids(host) if "_disk3" not in host.run(f"tr '\\0' ' ' < /proc/{pid}/cmdline")[1]]
+    assert len(stopped) == 3
+    host.run(f"kill -STOP {' '.join(stopped)}")
+    for disk in "abc":
+        shell.run(f"dd if=/bin/busybox of=/dev/vd{disk} bs=64k count=1 conv=notrunc,fsync 2>/dev/null & true")
+    shell.run("dd if=/bin/busybox of=/dev/vdd bs=64k count=4 conv=notrunc,fsync")
+    assert shell.run("head -c 262144 /dev/vdd | md5sum") == shell.run("head -c 262144 /bin/busybox | md5sum")
+    machine.press(signal.SIGTERM)
+    machine.event("power-button")
+    machine.press(signal.SIGTERM)
+    # Each has 5 seconds, the same ones.
+    ends = [machine.expect(r"husk\[\d+\] \S+:(\d+):([\d.]+)Z warning: _disk\d: its back-end does not end", 60) for _ in stopped]
+    seconds = [int(end[1]) * 60 + float(end[2]) for end in ends]
+    assert (seconds[-1] - seconds[0]) % 3600 < 4
+    machine.ends_with(143)
+    all_gone(host)
+
+
 def test_husk_uses_a_qcow2_image_that_qemus_storage_daemon_serves(host, disks, debian):
     image, socket = f"{disks.folder}/image.qcow2", f"{disks.folder}/qsd.sock"
     raw = disks.make("for-qcow2.raw", ext4=True)

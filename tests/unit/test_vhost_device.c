@@ -381,6 +381,15 @@ static void own_back_end_that_does_not_drain_is_killed_and_the_reset_ends(void *
     assert_int_equal(f->n.needs_reset, 0);
 }
 
+static void back_end_that_does_not_drain_is_killed_at_the_end_without_being_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    create_active_that_never_drains(f);
+    vhost_user_device_end(f->device);
+    assert_true(reaches(&f->n.kills, 1, 30000));
+    assert_int_equal(f->n.resets, 0);
+}
+
 static void reset_with_foreign_back_end_that_hangs(struct fixture *f)
 {
     f->params.own_backend = false;
@@ -581,6 +590,7 @@ int main(void)
         TEST(first_back_end_that_is_not_enough_is_an_error),
         TEST(back_end_that_dies_at_any_step_is_replaced),
         TEST(own_back_end_that_does_not_drain_is_killed_and_the_reset_ends),
+        TEST(back_end_that_does_not_drain_is_killed_at_the_end_without_being_waited_for),
         TEST(foreign_back_end_that_does_not_drain_holds_the_reset_until_it_does),
         TEST(foreign_back_end_that_is_gone_holds_no_reset),
         TEST(foreign_back_end_that_does_not_start_needs_a_reset),
