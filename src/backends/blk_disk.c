@@ -11,8 +11,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -158,9 +160,22 @@ static bool finds_holes(const struct blk_disk *disk)
                      (off_t)align_up((uint64_t)st.st_size, PAGE_BYTES), PAGE_BYTES) == 0;
 }
 
+/** name_of() - the path of a disk that was handed over as a descriptor, for messages. */
+static const char *name_of(int fd, char name[static PATH_MAX])
+{
+    char link[sizeof("/proc/self/fd/") + 11];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(link, name, PATH_MAX - 1);
+    if (len <= 0)
+        return "the disk's descriptor";
+    name[len] = '\0';
+    return name;
+}
+
 int blk_disk_open(struct blk_disk *disk, const struct blk_options *options, struct error *err)
 {
-    const char *name = options->path ? options->path : "the disk's descriptor";
+    char path[PATH_MAX];
+    const char *name = options->path ? options->path : name_of(options->file_fd, path);
     *disk = (struct blk_disk){.readonly = options->readonly,
                               .direct = options->direct,
                               .memory_align = 1,

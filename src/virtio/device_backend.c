@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 
 /* virtio 1.2, 6: of the bits that are no device's own, those that a split virtqueue's back-end can have. */
 #define FEATURE_INDIRECT_DESC (1ull << 28)
@@ -14,6 +15,9 @@
 #define FEATURES_OF_DEVICES (((1ull << 24) - 1) | ~((1ull << 50) - 1))
 #define FEATURES_OFFERED \
     (FEATURES_OF_DEVICES | FEATURE_INDIRECT_DESC | FEATURE_EVENT_IDX | VIRTIO_F_VERSION_1)
+
+/* How long a process may take to end that has closed its connection. */
+#define ENDING_MS 500
 
 /* virtio 1.2, 2.7: bytes of a split virtqueue's parts, without the event fields. */
 #define DESC_BYTES 16u
@@ -98,6 +102,15 @@ static int repeat_config(struct vhost_user_device *device, struct error *err)
     return ret;
 }
 
+/** explain() - a back-end that has ended has said why itself; that nothing more came from it says nothing. */
+static int explain(const struct vhost_user_device *device, int ret, struct error *err)
+{
+    struct pollfd end = {.fd = device->pidfd, .events = POLLIN};
+    if (device->pidfd < 0 || poll(&end, 1, ENDING_MS) != 1)
+        return ret;
+    return error_set(err, ret, "its back-end ended before it was ready: the log says why");
+}
+
 int device_connect(struct vhost_user_device *device, bool again, struct error *err)
 {
     const struct vhost_user_device_params *params = &device->params;
@@ -114,6 +127,7 @@ int device_connect(struct vhost_user_device *device, bool again, struct error *e
     if (ret == 0)
         ret = device_read_config(device, again, err);
     if (ret < 0) {
+        ret = explain(device, ret, err);
         device_disconnect(device);
         return ret;
     }

@@ -377,3 +377,21 @@ def test_clients_that_half_close_or_leave_use_no_processor_time(start, tmp_path)
     client.close()
     time.sleep(0.3)
     assert machine.cpu_ticks() - ticks <= 3
+
+
+def test_of_machines_that_start_on_one_disk_at_the_same_moment_one_gets_it(start, tmp_path):
+    for n in range(5):
+        image = tmp_path / f"shared{n}.raw"
+        image.write_bytes(bytes(1 << 20))
+        left = [start("spin", "--disk", f"path={image}", stderr=subprocess.PIPE) for _ in range(3)]
+        until = time.monotonic() + 60
+        while len(left) > 1:
+            assert time.monotonic() < until
+            for machine in [machine for machine in left if machine.process.poll() is not None]:
+                errors = machine.process.stderr.read()
+                assert machine.process.returncode == 1
+                assert f"'{image}' is in use by".encode() in errors
+                left.remove(machine)
+        assert left[0].process.poll() is None
+        left[0].process.kill()
+        left[0].process.wait(60)
