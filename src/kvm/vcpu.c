@@ -135,8 +135,7 @@ static int set_floating_point(const struct kvm_vcpu *vcpu, const struct plan_vcp
     uint8_t *area = (uint8_t *)xsave.region;
     store_le16(area + XSAVE_FCW, state->fcw);
     store_le32(area + XSAVE_MXCSR, state->mxcsr);
-    store_le64(area + XSAVE_XSTATE_BV,
-               load_le64(area + XSAVE_XSTATE_BV) | XSTATE_X87 | XSTATE_SSE);
+    store_le64(area + XSAVE_XSTATE_BV, load_le64(area + XSAVE_XSTATE_BV) | XSTATE_X87 | XSTATE_SSE);
     if (ioctl(vcpu->fd, KVM_SET_XSAVE, &xsave) < 0)
         return refused("floating-point control words", state, err);
     return 0;

@@ -109,14 +109,12 @@ static volatile uint8_t *add(uint32_t type, uint64_t sector, uint8_t *data, size
     *status = 0xff;
     struct iovec buffers[4] = {{header, BLK_HEADER_BYTES}};
     unsigned n = 1, n_out = 1;
-    if (cut && cut < len)
+    cut = cut < len ? cut : 0;
+    if (cut)
         buffers[n++] = (struct iovec){data, cut};
-    else
-        cut = 0;
     if (len)
         buffers[n++] = (struct iovec){data + cut, len - cut};
-    bool out = type != BLK_T_IN && type != BLK_T_GET_ID;
-    if (out)
+    if (type != BLK_T_IN && type != BLK_T_GET_ID)
         n_out = n;
     buffers[n++] = (struct iovec){status, 1};
     fake_queue_add(&bench.queue, buffers, n_out, buffers + n_out, n - n_out);

@@ -235,19 +235,27 @@ static void reset(struct fixture *f)
     f->transport.params.ops->reset(f->transport.params.device);
 }
 
-static void create_active(struct fixture *f)
+static void reset_and_wait(struct fixture *f)
+{
+    reset(f);
+    assert_true(reaches(&f->n.resets, 1, 5000));
+}
+
+static struct fixture *create_active(struct fixture *f)
 {
     create(f);
     activate(f);
     assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, QUEUES));
+    return f;
 }
 
-static void create_active_that_never_drains(struct fixture *f)
+static struct fixture *create_active_that_never_drains(struct fixture *f)
 {
     f->params.timeout_ms = 1000;
     f->connections[0].fault = FAULT_SILENT;
     f->connections[0].fault_at = VHOST_USER_GET_VRING_BASE;
     create_active(f);
+    return f;
 }
 
 static void used_index(struct fixture *f, unsigned queue, uint16_t index)
@@ -263,8 +271,7 @@ static bool kicked(const struct scripted_backend *b, unsigned queue)
 
 static void back_end_gets_what_the_driver_set_up_but_not_access_platform(void **state)
 {
-    struct fixture *f = *state;
-    create_active(f);
+    struct fixture *f = create_active(*state);
     struct scripted_backend *b = &f->connections[0];
     assert_int_equal(f->transport.params.features,
                      (1ull << 9) | (1ull << 12) | (3ull << 28) | VIRTIO_F_VERSION_1);
@@ -275,8 +282,7 @@ static void back_end_gets_what_the_driver_set_up_but_not_access_platform(void **
         assert_int_equal(b->queues[i].base, 0);
     }
     assert_true(b->inflight_fd >= 0);
-    reset(f);
-    assert_true(reaches(&f->n.resets, 1, 5000));
+    reset_and_wait(f);
     assert_int_equal(scripted_saw(b, VHOST_USER_GET_VRING_BASE), QUEUES);
     assert_int_equal(scripted_saw(b, VHOST_USER_RESET_DEVICE), 1);
     assert_int_equal(f->n.connects, 1);
@@ -285,8 +291,7 @@ static void back_end_gets_what_the_driver_set_up_but_not_access_platform(void **
 
 static void dead_back_end_is_started_again_and_goes_on_where_it_was(void **state)
 {
-    struct fixture *f = *state;
-    create_active(f);
+    struct fixture *f = create_active(*state);
     used_index(f, 0, 7);
     used_index(f, 1, 0xffff);
     scripted_kill(&f->connections[0]);
@@ -370,10 +375,8 @@ static void back_end_that_dies_at_any_step_is_replaced(void **state)
 
 static void own_back_end_that_does_not_drain_is_killed_and_the_reset_ends(void **state)
 {
-    struct fixture *f = *state;
-    create_active_that_never_drains(f);
-    reset(f);
-    assert_true(reaches(&f->n.resets, 1, 5000));
+    struct fixture *f = create_active_that_never_drains(*state);
+    reset_and_wait(f);
     assert_int_equal(f->n.kills, 1);
     assert_true(reaches(&f->n.connects, 2, 5000));
     activate(f);
@@ -383,8 +386,7 @@ static void own_back_end_that_does_not_drain_is_killed_and_the_reset_ends(void *
 
 static void back_end_that_does_not_drain_is_killed_at_the_end_without_being_waited_for(void **state)
 {
-    struct fixture *f = *state;
-    create_active_that_never_drains(f);
+    struct fixture *f = create_active_that_never_drains(*state);
     vhost_user_device_end(f->device);
     assert_true(reaches(&f->n.kills, 1, 30000));
     assert_int_equal(f->n.resets, 0);
@@ -435,8 +437,7 @@ static void foreign_back_end_that_does_not_start_needs_a_reset(void **state)
     assert_true(reaches(&f->n.needs_reset, 1, 5000));
     assert_int_equal(f->n.connects, 1);
     scripted_release(&f->connections[0]);
-    reset(f);
-    assert_true(reaches(&f->n.resets, 1, 5000));
+    reset_and_wait(f);
     activate(f);
     assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, QUEUES));
 }
@@ -448,19 +449,16 @@ static void queue_outside_ram_needs_a_reset_and_is_told_to_nobody(void **state)
     create(f);
     activate(f);
     assert_true(reaches(&f->n.needs_reset, 1, 5000));
-    reset(f);
-    assert_true(reaches(&f->n.resets, 1, 5000));
+    reset_and_wait(f);
     assert_int_equal(scripted_saw(&f->connections[0], VHOST_USER_SET_VRING_ADDR), 1);
 }
 
 static void queue_that_the_driver_broke_needs_a_reset(void **state)
 {
-    struct fixture *f = *state;
-    create_active(f);
+    struct fixture *f = create_active(*state);
     assert_int_equal(eventfd_write(f->connections[0].queues[1].err_fd, 1), 0);
     assert_true(reaches(&f->n.needs_reset, 1, 5000));
-    reset(f);
-    assert_true(reaches(&f->n.resets, 1, 5000));
+    reset_and_wait(f);
     activate(f);
     assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, 2 * QUEUES));
     assert_false(reaches(&f->n.needs_reset, 2, 100));
@@ -469,8 +467,7 @@ static void queue_that_the_driver_broke_needs_a_reset(void **state)
 
 static void configuration_that_changes_is_read_anew(void **state)
 {
-    struct fixture *f = *state;
-    create_active(f);
+    struct fixture *f = create_active(*state);
     struct scripted_backend *b = &f->connections[0];
     uint64_t capacity = 0;
     pthread_mutex_lock(&b->lock);
@@ -485,8 +482,7 @@ static void configuration_that_changes_is_read_anew(void **state)
 
 static void configuration_written_by_the_driver_reaches_this_back_end_and_the_next(void **state)
 {
-    struct fixture *f = *state;
-    create_active(f);
+    struct fixture *f = create_active(*state);
     f->transport.params.ops->config_write(f->device, 32, "\1", 1);
     assert_true(scripted_wait(&f->connections[0], VHOST_USER_GET_CONFIG, 2));
     scripted_kill(&f->connections[0]);
@@ -496,23 +492,20 @@ static void configuration_written_by_the_driver_reaches_this_back_end_and_the_ne
 
 static void flood_from_the_back_end_holds_no_reset(void **state)
 {
-    struct fixture *f = *state;
-    create_active(f);
+    struct fixture *f = create_active(*state);
     static uint32_t flood[3 * 400];
     for (unsigned i = 0; i < ARRAY_SIZE(flood); i += 3) {
         flood[i] = i % 2 ? 77 : VHOST_USER_BACKEND_CONFIG_CHANGE_MSG;
         flood[i + 1] = VHOST_USER_FLAG_VERSION;
     }
     scripted_say(&f->connections[0], true, flood, sizeof(flood));
-    reset(f);
-    assert_true(reaches(&f->n.resets, 1, 5000));
+    reset_and_wait(f);
     assert_int_equal(f->n.connects, 1);
 }
 
 static void back_end_that_speaks_unasked_is_replaced(void **state)
 {
-    struct fixture *f = *state;
-    create_active(f);
+    struct fixture *f = create_active(*state);
     const uint32_t message[3] = {VHOST_USER_GET_FEATURES,
                                  VHOST_USER_FLAG_VERSION | VHOST_USER_FLAG_REPLY, 0};
     scripted_say(&f->connections[0], false, message, sizeof(message));
@@ -550,14 +543,12 @@ static void back_end_that_keeps_dying_is_started_ever_more_slowly(void **state)
     /* After the one at once: 100, 200, 400, 800 ms. */
     assert_false(reaches(&f->n.connects, 7, 1000));
     /* A driver's reset is not held up by that. */
-    reset(f);
-    assert_true(reaches(&f->n.resets, 1, 5000));
+    reset_and_wait(f);
 }
 
 static void eventfd_that_a_back_end_filled_blocks_nobody(void **state)
 {
-    struct fixture *f = *state;
-    create_active(f);
+    struct fixture *f = create_active(*state);
     int kick = f->connections[0].queues[0].kick_fd;
     assert_int_equal(fcntl(kick, F_SETFL, 0), 0);
     eventfd_t before;
@@ -569,8 +560,7 @@ static void eventfd_that_a_back_end_filled_blocks_nobody(void **state)
 
 static void device_goes_in_time_though_its_back_end_does_not_answer(void **state)
 {
-    struct fixture *f = *state;
-    create_active_that_never_drains(f);
+    struct fixture *f = create_active_that_never_drains(*state);
     time_t start = time(NULL);
     vhost_user_device_free(f->device);
     f->device = NULL;

@@ -100,6 +100,6 @@ uint32_t check_tables(uint32_t rsdp, uint32_t ecam);
 #define COPY_AT 0x01000000u  /* what is fetched */
 #define OTHER_AT 0x02000000u /* the same by ports */
 #define HEAP_AT 0x00200000u  /* the table loader's, upwards */
-#define FSEG_AT 0x70000u /* for what is to be below 1 MiB */
+#define FSEG_AT 0x70000u     /* for what is to be below 1 MiB */
 
 #endif

@@ -68,8 +68,8 @@ bool file_at(uint32_t index, struct file *file)
     if (dma((uint32_t)KEY_DIRECTORY << 16 | DMA_SELECT | DMA_SKIP, 4 + 64 * index, 0) ||
         dma(DMA_READ, sizeof(entry), (uint32_t)(uintptr_t)entry))
         return false;
-    file->size = (uint32_t)entry[0] << 24 | (uint32_t)entry[1] << 16 | (uint32_t)entry[2] << 8 |
-                 entry[3];
+    file->size =
+        (uint32_t)entry[0] << 24 | (uint32_t)entry[1] << 16 | (uint32_t)entry[2] << 8 | entry[3];
     file->key = (uint16_t)(entry[4] << 8 | entry[5]);
     for (unsigned i = 0; i < sizeof(file->name); i++)
         file->name[i] = (char)entry[8 + i];
