@@ -1,5 +1,14 @@
 #!/bin/sh
 # First process of the emulated test host: loads KVM and becomes the agent on the virtio serial port.
+
+# Below another mount of it the archive is a root like any other: pivot_root(2) is for none that nothing is below.
+if [ "$1" != rooted ]; then
+    /bin/busybox mkdir -p /root
+    /bin/busybox mount --bind / /root
+    cd /root || exit 1
+    /bin/busybox mount --move . /
+    exec /bin/busybox chroot . /init rooted
+fi
 /bin/busybox mkdir -p /bin /proc /sys /dev /tmp /run
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys

@@ -23,7 +23,7 @@ HOST_KERNEL = ("trixie", ["linux-image-cloud-amd64"])
 # The guest's kernel, and the busybox that both initramfs archives have.
 GUEST = ("bookworm", ["linux-image-cloud-amd64", "busybox-static"])
 HOST_MODULES = ["kvm-amd", "tun"]
-HOST_TOOLS = ["e2fsck", "mkfs.ext4", "qemu-storage-daemon", "qemu-img"]
+HOST_TOOLS = ["e2fsck", "mkfs.ext4", "qemu-storage-daemon", "qemu-img", "passt"]
 # The ACPI power button, and the input device that user space reads it from; disks, networks.
 GUEST_MODULES = ["button", "evdev", "qemu-fw-cfg", "virtio-pci", "virtio-blk", "virtio-rng", "virtio_console", "virtio-net"]
 # How entries are made, beyond the inputs named above: raise when a maker below changes what it makes.

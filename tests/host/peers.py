@@ -1,6 +1,6 @@
 """Programs of others that husk's devices must get along with, each a cache entry, started with its own libraries.
 
-Debian's: QEMU's tools, libblkio and DPDK's testpmd of trixie, e2fsprogs and mtools of bookworm. tool(NAME) is a command for
+Debian's: QEMU's tools, libblkio, passt and DPDK's testpmd of trixie, e2fsprogs and mtools of bookworm. tool(NAME) is a command for
 this machine; add_to(archive, NAMES) puts tools on the emulated host, where NAME is then a command in /usr/local/bin.
 """
 
@@ -17,11 +17,13 @@ QEMU_TOOLS = ("trixie", ["qemu-utils"])
 LIBBLKIO = ("trixie", ["libblkio1"])
 E2FSPROGS = ("bookworm", ["e2fsprogs"])
 MTOOLS = ("bookworm", ["mtools"])
+PASST = ("trixie", ["passt"])
 DPDK = ("trixie", ["dpdk-dev"])
 # The drivers that testpmd loads: memory pools, and the two ends of vhost-user. Their number is that of DPDK's interface.
 TESTPMD_DRIVERS = ["librte_mempool_ring.so.25", "librte_net_virtio.so.25", "librte_net_vhost.so.25"]
 PATHS = {"qemu-storage-daemon": "usr/bin/qemu-storage-daemon", "qemu-img": "usr/bin/qemu-img",
-         "mkfs.ext4": "sbin/mkfs.ext4", "e2fsck": "sbin/e2fsck", "mtools": "usr/bin/mtools", "dpdk-testpmd": "usr/bin/dpdk-testpmd"}
+         "mkfs.ext4": "sbin/mkfs.ext4", "e2fsck": "sbin/e2fsck", "mtools": "usr/bin/mtools", "dpdk-testpmd": "usr/bin/dpdk-testpmd",
+         "passt": "usr/bin/passt"}
 _LOADERS = ("usr/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2")
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
 
@@ -61,6 +63,8 @@ def _dpdk_root():
 def _root_of(name):
     if name.startswith("qemu"):
         return _root("qemu-utils", "QEMU's disk tools (14 MB)", *QEMU_TOOLS)
+    if name == "passt":
+        return _root("passt", "passt (4 MB)", *PASST)
     if name == "dpdk-testpmd":
         return _dpdk_root()
     if name == "mtools":

@@ -1,12 +1,15 @@
-"""The guest's network: a tap interface that husk's back-end serves."""
+"""The guest's network: a tap interface that husk's back-end serves, and passt in its place."""
 
 import hashlib
 import os
 import re
+import shlex
+import signal
 
 import pytest
 
 import images
+import peers
 from test_disk import SHELL, Shell, backend_pids
 
 MIB = 1 << 20
@@ -111,3 +114,26 @@ def test_a_back_end_that_is_killed_while_busy_loses_the_guest_nothing(host, debi
     assert HERE in host.run("ip addr show husk0")[1]
     assert len(backend_pids(host)) == 1
     net.shell.off()
+
+
+def test_a_guest_fetches_a_page_over_passt(host, debian):
+    folder, guest, gateway = f"{host.folder}/passt", "10.0.2.15", "10.0.2.2"
+    host.run(f"mkdir -p {folder}/www && ({stream(4 * MIB, host.busybox)}) > {folder}/www/page")
+    passt = "/usr/local/bin/passt" if host.emulated else shlex.join(peers.tool("passt"))
+    started = [host.start(f"exec {host.busybox} httpd -f -p 127.0.0.1:{PORT} -h {folder}/www"),
+               host.start(f"exec {passt} --vhost-user --foreground --socket {folder}/passt.sock --runas 65534:65534 --ipv4-only "
+                          f"--address {guest} --netmask 24 --gateway {gateway} --map-host-loopback {gateway}")]
+    try:
+        host.run(f"for n in $(seq 1 600); do [ -S {folder}/passt.sock ] && exit 0; sleep 0.1; done; exit 1")
+        machine = debian(SHELL, "--net", f"vhost_user=on,socket={folder}/passt.sock,mac={MAC}")
+        shell = Shell(machine)
+        assert shell.run("cat /sys/class/net/eth0/address").strip() == MAC
+        shell.run(f"ip addr add {guest}/24 dev eth0 && ip link set eth0 up && ip route add default via {gateway}")
+        said = shell.run(f"wget -q -O - http://{gateway}:{PORT}/page | md5sum", 300)
+        assert re.search(r"[0-9a-f]{32}", said)[0] == stream_md5(4 * MIB)
+        # None of husk's serves it.
+        assert not backend_pids(host)
+        shell.off()
+    finally:
+        for process in started:
+            process.kill(signal.SIGTERM)
