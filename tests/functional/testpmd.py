@@ -18,10 +18,12 @@ _MEMORY, _BUFFERS = 128, 4096
 class Dpdk:
     """testpmd on some devices (its --vdev), which forwards frames in one of its ways; it does what it is told by words."""
 
-    def __init__(self, devices, *words, drivers=("librte_net_virtio.so.25",)):
-        cpus = sorted(os.sched_getaffinity(0))
-        loaded = [word for driver in ("librte_mempool_ring.so.25", *drivers) for word in ("-d", driver)]
-        command = [*peers.tool("dpdk-testpmd"), "--lcores", f"0@{cpus[0]},1@{cpus[-1]}", "--no-huge", "-m", str(_MEMORY),
+    def __init__(self, devices, *words, cpus=None):
+        """@cpus: of its main thread, which waits, and of the one that forwards, which never does."""
+        allowed = sorted(os.sched_getaffinity(0))
+        cpus = cpus or (allowed[0], allowed[-1])
+        loaded = [word for driver in peers.TESTPMD_DRIVERS for word in ("-d", driver)]
+        command = [*peers.tool("dpdk-testpmd"), "--lcores", f"0@{cpus[0]},1@{cpus[1]}", "--no-huge", "-m", str(_MEMORY),
                    "--no-shconf", "--no-pci", "--no-telemetry", *loaded,
                    *(word for device in devices for word in ("--vdev", device)),
                    "--", "-i", "--nb-cores=1", f"--total-num-mbufs={_BUFFERS}", *words]
@@ -30,7 +32,11 @@ class Dpdk:
         self._said = ""
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=theirs, stderr=theirs)
         os.close(theirs)
-        self.expect(r"testpmd> $")
+        try:
+            self.expect(r"testpmd> $")
+        except BaseException:
+            self.close()
+            raise
 
     def expect(self, pattern, timeout=vhost_user.PATIENCE):
         """Wait for text; returns what came up to its end, which is then forgotten."""

@@ -19,8 +19,8 @@ E2FSPROGS = ("bookworm", ["e2fsprogs"])
 MTOOLS = ("bookworm", ["mtools"])
 PASST = ("trixie", ["passt"])
 DPDK = ("trixie", ["dpdk-dev"])
-# The drivers that testpmd loads: memory pools, and the two ends of vhost-user. Their number is that of DPDK's interface.
-TESTPMD_DRIVERS = ["librte_mempool_ring.so.25", "librte_net_virtio.so.25", "librte_net_vhost.so.25"]
+# The drivers that testpmd loads: memory pools, the two ends of vhost-user, tap interfaces. 25 is DPDK's interface's number.
+TESTPMD_DRIVERS = ["librte_mempool_ring.so.25", "librte_net_virtio.so.25", "librte_net_vhost.so.25", "librte_net_tap.so.25"]
 PATHS = {"qemu-storage-daemon": "usr/bin/qemu-storage-daemon", "qemu-img": "usr/bin/qemu-img",
          "mkfs.ext4": "sbin/mkfs.ext4", "e2fsck": "sbin/e2fsck", "mtools": "usr/bin/mtools", "dpdk-testpmd": "usr/bin/dpdk-testpmd",
          "passt": "usr/bin/passt"}
