@@ -328,18 +328,17 @@ int vu_queue_pop(struct vu_queue *queue, struct vu_chain *chain)
 {
     if (queue->broken)
         return -EPROTO;
-    struct error err = ERROR_INIT;
     uint16_t head = 0;
-    int ret = next_head(queue, &head, &err);
+    int ret = next_head(queue, &head, &queue->why);
     if (ret <= 0)
-        return ret < 0 ? vring_break(queue, ret, &err) : 0;
+        return ret < 0 ? vring_break(queue, ret, &queue->why) : 0;
     chain->head = head;
     chain->n_out = chain->n_in = 0;
     chain->out_len = chain->in_len = 0;
-    struct walk walk = {.queue = queue, .chain = chain, .err = &err};
+    struct walk walk = {.queue = queue, .chain = chain, .err = &queue->why};
     ret = walk_chain(&walk, head);
     if (ret < 0)
-        return vring_break(queue, ret, &err);
+        return vring_break(queue, ret, &queue->why);
     queue->taken[head] = true;
     if (queue->next_resubmit < queue->n_resubmit) {
         queue->next_resubmit++;
