@@ -8,6 +8,8 @@
 # and, before one of these, with the first disk:
 #   husk.disk-copy   copy its second half over its first
 #   husk.disk-write  write to it for as long as the guest runs
+#   husk.disk-sum    say what is on it
+#   husk.page=URL    fetch a page over the first network interface, which gets the address 10.96.0.2
 /bin/busybox mkdir -p /bin /proc /sys /dev
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
@@ -53,6 +55,16 @@ disk_sum() {
     echo "husk-guest: vda sum $(md5sum </dev/vda | cut -c 1-32)"
 }
 
+page() {
+    ip addr add 10.96.0.2/24 dev eth0
+    ip link set eth0 up
+    n=0
+    until found=$(wget -q -O - "$1" 2>/dev/null) || [ $((n += 1)) = 30 ]; do
+        sleep 1
+    done
+    echo "husk-guest: page: $found"
+}
+
 disk_copy() {
     disk_sum
     half=$(($(cat /sys/block/vda/size) / 2 / 2048))
@@ -79,6 +91,8 @@ for word in $words; do
     husk.wait) power_button; poweroff -f ;;
     husk.cut) power_button; poweroff -n -f ;;
     husk.disk-copy) disk_copy ;;
+    husk.disk-sum) disk_sum ;;
+    husk.page=*) page "${word#*=}" ;;
     husk.disk-write) disk_write & ;;
     esac
 done
