@@ -218,7 +218,8 @@ static int plan_kernel(struct plan *plan, const struct vm_config *config, struct
         .acpi = &acpi,
         .smbios = &smbios,
     };
-    return boot_plan_kernel(plan, &in, err);
+    ret = boot_plan_kernel(plan, &in, err);
+    return ret < 0 && !direct ? error_context(err, "--firmware") : ret;
 }
 
 static void warn(const char *text, void *opaque)

@@ -1,5 +1,6 @@
 """fw_cfg as firmware sees it: a small firmware of the tests' own walks all of it, under husk on KVM and under QEMU."""
 
+import os
 import random
 import re
 import struct
@@ -167,3 +168,15 @@ def test_an_elf_file_as_firmware_is_refused_where_only_an_image_will_do(husk, pa
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert message in done.stderr and "is an ELF file" in done.stderr
+
+
+def test_firmware_that_cannot_be_entered_is_named(husk, tmp_path):
+    (tmp_path / "elf").write_bytes(b"\x7fELF")
+    (tmp_path / "short").write_bytes(bytes(100))
+    os.mkfifo(tmp_path / "fifo")
+    for name, message in (("elf", f"--firmware: kernel '{tmp_path}/elf' is neither a bzImage nor an ELF file"),
+                          ("short", f"{tmp_path}/short: a firmware image is 4 KiB to 64 MiB of whole pages, not 100 bytes"),
+                          ("fifo", f"'{tmp_path}/fifo' is not a regular file")):
+        done = subprocess.run([husk, "run", "--firmware", tmp_path / name], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=60, check=False)
+        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
