@@ -333,7 +333,7 @@ def test_a_client_that_sends_no_more_goes_on_reading_and_makes_room_when_it_leav
     for _ in range(2):
         with connect(path) as client:
             client.shutdown(socket.SHUT_WR)
-            assert client.makefile("rb").read(5000) == b"x" * 5000
+            assert client.makefile("rb").read(300) == b"x" * 300
 
 
 def test_a_client_that_leaves_with_its_input_unread_makes_room_for_the_next(start, tmp_path):
