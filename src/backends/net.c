@@ -117,7 +117,7 @@ static int fill_config(struct net *net, struct error *err)
 static int open_tap(struct net *net, struct error *err)
 {
     struct net_device *device = &net->device;
-    struct tap tap;
+    struct tap tap = {0};
     int ret = net->options.tap ? open_by_name(net, &tap, err) : open_by_fd(net, &tap, err);
     if (ret < 0) /* -EINVAL is for options alone */
         return ret == -EINVAL ? -EIO : ret;

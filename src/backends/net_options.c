@@ -125,7 +125,7 @@ static int set_number(struct net_options *o, int val, const char *value, struct 
                              value);
         if (numbers[i].count)
             *numbers[i].count = (unsigned)n;
-        else
+        else if (numbers[i].amount)
             *numbers[i].amount = n;
     }
     return 0;

@@ -477,9 +477,10 @@ static int read_object(struct vm_config *config, const char *object_name, json_t
         const struct option *nested = key ? NULL : find_nested(object_name, name);
         if (!key && !nested)
             return unknown_field(object_name, name, err);
-        int ret = nested ? read_nested(config, nested, name, value, err)
-                         : check_fits(config, option, key, object, err);
-        if (ret == 0 && key)
+        int ret = 0;
+        if (nested)
+            ret = read_nested(config, nested, name, value, err);
+        else if ((ret = check_fits(config, option, key, object, err)) == 0)
             ret = read_key(config, key, value, err);
         if (ret < 0)
             return at_path(err, ".%s", option_excerpt(name, strlen(name)).text);

@@ -50,7 +50,7 @@ static int check_capacity(const struct vhost_user_device *device, const uint8_t 
 
 int device_read_config(struct vhost_user_device *device, bool same_size, struct error *err)
 {
-    uint8_t config[VHOST_USER_CONFIG_MAX];
+    uint8_t config[VHOST_USER_CONFIG_MAX] = {0};
     uint32_t len = device->params.net ? 0 : device->params.config_len;
     int ret = len ? frontend_get_config(&device->frontend, 0, config, len, err) : 0;
     if (ret == 0 && same_size)
