@@ -1,33 +1,55 @@
 #include "config/device_list.h"
 
+static bool has_rng(const struct vm_config *config)
+{
+    return config->rng.src != NULL;
+}
+
+static bool has_console(const struct vm_config *config)
+{
+    return config->console.mode != CONSOLE_OFF;
+}
+
 unsigned config_n_devices(const struct vm_config *config)
 {
-    return (unsigned)(config->n_disks + config->n_nets) + (config->rng.src != NULL);
+    return (unsigned)(config->n_disks + config->n_nets) + has_rng(config) + has_console(config);
+}
+
+static struct device_entry disk_entry(const struct disk_config *disk)
+{
+    return (struct device_entry){
+        .kind = DEVICE_DISK,
+        .option = "--disk",
+        .id = disk->id,
+        .socket = disk->vhost_user ? disk->socket : NULL,
+        .disk = disk,
+    };
+}
+
+static struct device_entry net_entry(const struct net_config *net)
+{
+    return (struct device_entry){
+        .kind = DEVICE_NET,
+        .option = "--net",
+        .id = net->id,
+        .socket = net->vhost_user ? net->socket : NULL,
+        .net = net,
+    };
 }
 
 struct device_entry config_device(const struct vm_config *config, unsigned number)
 {
-    if (number < config->n_disks) {
-        const struct disk_config *disk = &config->disks[number];
-        return (struct device_entry){
-            .kind = DEVICE_DISK,
-            .option = "--disk",
-            .id = disk->id,
-            .socket = disk->vhost_user ? disk->socket : NULL,
-            .disk = disk,
-        };
-    }
+    if (number < config->n_disks)
+        return disk_entry(&config->disks[number]);
     number -= (unsigned)config->n_disks;
-    if (number < config->n_nets) {
-        const struct net_config *net = &config->nets[number];
+    if (number < config->n_nets)
+        return net_entry(&config->nets[number]);
+    number -= (unsigned)config->n_nets;
+    if (has_rng(config) && number-- == 0)
         return (struct device_entry){
-            .kind = DEVICE_NET,
-            .option = "--net",
-            .id = net->id,
-            .socket = net->vhost_user ? net->socket : NULL,
-            .net = net,
-        };
-    }
-    return (struct device_entry){
-        .kind = DEVICE_RNG, .option = "--rng", .id = "_rng", .rng = &config->rng};
+            .kind = DEVICE_RNG, .option = "--rng", .id = "_rng", .rng = &config->rng};
+    return (struct device_entry){.kind = DEVICE_CONSOLE,
+                                 .option = "--console",
+                                 .id = "_console",
+                                 .console = &config->console};
 }

@@ -7,7 +7,7 @@
 
 #include "config/config.h"
 
-enum device_kind { DEVICE_DISK, DEVICE_NET, DEVICE_RNG };
+enum device_kind { DEVICE_DISK, DEVICE_NET, DEVICE_RNG, DEVICE_CONSOLE };
 
 struct device_entry {
     enum device_kind kind;
@@ -20,6 +20,7 @@ struct device_entry {
         const struct disk_config *disk;
         const struct net_config *net;
         const struct rng_config *rng;
+        const struct console_config *console;
     };
 };
 

@@ -861,7 +861,7 @@ const struct option option_table[] = {
      .json = "console",
      KEYS(console_keys),
      .needs_key = true,
-     .help = "the virtio console (hvc0); not built yet: only off and null are taken, use --serial"},
+     .help = "the virtio console (hvc0)"},
     {.name = "debug-console",
      .topic = OPTION_TOPIC_CONSOLES,
      .json = "debug_console",

@@ -146,16 +146,6 @@ static int check_consoles(const struct vm_config *config, struct error *err)
     return 0;
 }
 
-/** check_console_is_built() - goes when there is a virtio console. */
-static int check_console_is_built(const struct console_config *console, struct error *err)
-{
-    if (console->mode == CONSOLE_OFF || console->mode == CONSOLE_NULL)
-        return 0;
-    error_set(err, -EINVAL,
-              "--console: the virtio console is not built yet, only off and null are taken");
-    return error_hint(err, "use --serial, with console=ttyS0 on the kernel's command line");
-}
-
 static int check_uuid(const char *uuid, struct error *err)
 {
     static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
@@ -242,8 +232,6 @@ static int check(struct vm_config *config, struct error *err)
         ret = check_memory(&config->memory, err);
     if (ret == 0)
         ret = check_consoles(config, err);
-    if (ret == 0)
-        ret = check_console_is_built(&config->console, err);
     if (ret == 0)
         ret = config_validate_disks(config, err);
     if (ret == 0)

@@ -143,9 +143,10 @@ static void release_devices(const struct vm_config *config)
     }
 }
 
-struct broker *broker_start(const struct vm_config *config, struct error *err)
+struct broker *broker_start(const struct vm_config *config, const struct broker_lent *lent,
+                            struct error *err)
 {
-    struct broker_context context = {.config = config, .fd = -1};
+    struct broker_context context = {.config = config, .lent = *lent, .fd = -1};
     _cleanup_free_ struct source_identity *identities =
         calloc(config_n_devices(config), sizeof(*identities));
     _cleanup_(cleanup_broker) struct broker *broker = calloc(1, sizeof(*broker));

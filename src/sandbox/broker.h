@@ -17,9 +17,19 @@
 
 struct broker;
 
+enum { BROKER_CONSOLE_DATA, BROKER_CONSOLE_SIZE, BROKER_CONSOLE_CHANGE, BROKER_CONSOLE_FDS };
+
+/* Descriptors of husk's that the broker keeps, as a back-end is made of them; -1: none. */
+struct broker_lent {
+    int console[BROKER_CONSOLE_FDS];
+};
+
+#define BROKER_LENT_NONE ((struct broker_lent){.console = {-1, -1, -1}})
+
 /**
  * broker_start() - check what the devices of @config need, and fork the broker.
  * @config: validated, with at least one device; must outlive the broker.
+ * @lent: needed for a --console that is not null.
  *
  * Checked before the fork, so that husk itself says what is wrong: what each device is made of is there and can be
  * opened as asked, nobody else holds a lock on a disk, no file is two writable disks, sockets are sockets, and
@@ -27,7 +37,8 @@ struct broker;
  *
  * Return: the broker, or NULL with @err filled.
  */
-struct broker *broker_start(const struct vm_config *config, struct error *err);
+struct broker *broker_start(const struct vm_config *config, const struct broker_lent *lent,
+                            struct error *err);
 
 /**
  * broker_connect() - start the back-end of device number @device (config/device_list.h), or connect to the one that another program runs.

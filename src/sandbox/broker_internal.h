@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "config/config.h"
+#include "sandbox/broker.h"
 #include "sandbox/source.h"
 
 #include <limits.h>
@@ -37,7 +38,8 @@ struct broker_context {
     const struct vm_config *config;
     struct source_identity *identities; /* one a device */
     char program[PATH_MAX];             /* husk-backend */
-    int fd;                             /* the broker's end of the socket */
+    struct broker_lent lent;
+    int fd; /* the broker's end of the socket */
 };
 
 /** broker_process() - the broker from its first to its last instruction. @parent: husk's process id. */

@@ -1,7 +1,7 @@
 /*
  * The broker's own process: one thread, waiting for requests and for the ends of back-ends. It holds its socket, one
- * pidfd a back-end, the log, and tap interfaces, which live no longer than somebody holds them; nothing else that a
- * device is made of stays open in it.
+ * pidfd a back-end, the log, and what lives no longer than somebody holds it: tap interfaces, and the end of the console's
+ * socket. Nothing else that a device is made of stays open in it.
  */
 #include "sandbox/broker_internal.h"
 
@@ -290,7 +290,7 @@ static void hold_sources(struct broker_state *state)
         struct device_entry entry = config_device(state->context->config, i);
         const struct source_kind *kind = source_kind_of(&entry);
         if (!entry.socket && kind->hold)
-            kind->hold(&entry, &state->held[i].fds, &state->held[i].err);
+            kind->hold(&entry, &state->context->lent, &state->held[i].fds, &state->held[i].err);
     }
 }
 

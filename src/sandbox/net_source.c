@@ -75,8 +75,10 @@ static int check(const struct device_entry *device, struct source_identity *iden
     return ret;
 }
 
-static int hold(const struct device_entry *device, struct source_fds *fds, struct error *err)
+static int hold(const struct device_entry *device, const struct broker_lent *lent,
+                struct source_fds *fds, struct error *err)
 {
+    (void)lent;
     const struct net_config *net = device->net;
     struct tap tap;
     bool made;

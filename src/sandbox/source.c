@@ -19,6 +19,7 @@ const struct source_kind *source_kind_of(const struct device_entry *device)
         [DEVICE_DISK] = &disk_source,
         [DEVICE_NET] = &net_source,
         [DEVICE_RNG] = &rng_source,
+        [DEVICE_CONSOLE] = &console_source,
     };
     return kinds[device->kind];
 }

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "config/device_list.h"
 #include "sandbox/backend_words.h"
+#include "sandbox/broker.h"
 
 #include <stdbool.h>
 #include <sys/stat.h>
@@ -44,9 +45,10 @@ struct source_kind {
     /**
      * hold() - instead of open(), once, before the broker lets go of husk's descriptors: what the back-ends are given
      * and the broker keeps, because it would be gone with its last descriptor, or cannot be had a second time. Returns
-     * 0 or -errno; what is in @fds stays the caller's.
+     * 0 or -errno; what is in @fds stays the caller's. @lent: of husk's, to be copied.
      */
-    int (*hold)(const struct device_entry *device, struct source_fds *fds, struct error *err);
+    int (*hold)(const struct device_entry *device, const struct broker_lent *lent,
+                struct source_fds *fds, struct error *err);
     /** release() - in husk, when the broker has been forked: close what came by inheritance. NULL for nothing. */
     void (*release)(const struct device_entry *device);
     /** words() - the back-end's options, beyond those that all kinds have. @again: it is started after another. */
@@ -56,6 +58,7 @@ struct source_kind {
 extern const struct source_kind disk_source;
 extern const struct source_kind net_source;
 extern const struct source_kind rng_source;
+extern const struct source_kind console_source;
 
 /** source_kind_of() - never NULL. */
 const struct source_kind *source_kind_of(const struct device_entry *device);

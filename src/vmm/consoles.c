@@ -23,21 +23,29 @@ static int open_one(struct chardev **chardev, const struct console_config *confi
     return *chardev ? 0 : err->code;
 }
 
-struct consoles *consoles_open(const struct vm_config *config, struct loop *loop, struct error *err)
+struct consoles *consoles_open(const struct vm_config *config, struct console_link *link,
+                               struct loop *loop, struct error *err)
 {
     struct consoles *consoles = calloc(1, sizeof(*consoles));
     if (!consoles) {
         error_set(err, -ENOMEM, "out of memory for the consoles");
+        console_link_free(link);
         return NULL;
     }
+    consoles->link = link;
     int ret = open_one(&consoles->serial, &config->serial, "--serial", loop, err);
     if (ret == 0)
         ret = open_one(&consoles->debug, &config->debug_console, "--debug-console", loop, err);
+    if (ret == 0)
+        ret = open_one(&consoles->console, &config->console, "--console", loop, err);
+    if (ret == 0 && link)
+        ret = console_link_attach(link, consoles->console, config->console.mode == CONSOLE_TTY,
+                                  loop, err);
     if (ret < 0) {
         consoles_close(consoles);
         return NULL;
     }
-    if (!consoles->serial)
+    if (!consoles->serial && !consoles->console)
         log_info("what the guest writes to its serial port is not shown; --serial tty shows it");
     return consoles;
 }
@@ -46,6 +54,8 @@ void consoles_close(struct consoles *consoles)
 {
     if (!consoles)
         return;
+    console_link_free(consoles->link);
+    chardev_close(consoles->console);
     chardev_close(consoles->serial);
     chardev_close(consoles->debug);
     free(consoles);

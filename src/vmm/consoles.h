@@ -6,15 +6,21 @@
 #include "base/loop.h"
 #include "config/config.h"
 #include "devices/chardev.h"
+#include "vmm/console_link.h"
 
 struct consoles {
     struct chardev *serial; /* NULL: off or null */
     struct chardev *debug;
+    struct chardev *console;   /* of the virtio console */
+    struct console_link *link; /* to its back-end; NULL: off or null */
 };
 
-/** consoles_open() - as --serial and --debug-console ask. NULL with @err filled on failure. */
-struct consoles *consoles_open(const struct vm_config *config, struct loop *loop,
-                               struct error *err);
+/**
+ * consoles_open() - as --serial, --debug-console and --console ask. NULL with @err filled on failure.
+ * @link: to the virtio console's back-end, owned from here on, after a failure too. NULL if there is none.
+ */
+struct consoles *consoles_open(const struct vm_config *config, struct console_link *link,
+                               struct loop *loop, struct error *err);
 void consoles_close(struct consoles *consoles);
 
 #endif

@@ -10,16 +10,24 @@
 /* virtio 1.2, 5 */
 #define VIRTIO_ID_NETWORK 1
 #define VIRTIO_ID_BLOCK 2
+#define VIRTIO_ID_CONSOLE 3
 #define VIRTIO_ID_ENTROPY 4
 /* Mass storage controller, of no kind that has a number of its own. */
 #define PCI_CLASS_STORAGE 0x018000
 #define PCI_CLASS_ETHERNET 0x020000
+/* Communication controller, of no kind that has a number of its own. */
+#define PCI_CLASS_COMMUNICATION 0x078000
 /* A device of no class. */
 #define PCI_CLASS_OTHERS 0xff0000
 /* struct virtio_blk_config up to the fields of write zeroes (5.2.4). */
 #define BLOCK_CONFIG_BYTES 60
 
 #define RNG_QUEUE_SIZE 64
+/* One port: what comes in, what goes out (5.3.2). */
+#define CONSOLE_QUEUES 2
+#define CONSOLE_QUEUE_SIZE 64
+/* struct virtio_console_config (5.3.4) */
+#define CONSOLE_CONFIG_BYTES 12
 
 struct device {
     struct devices *devices;
@@ -97,6 +105,13 @@ static void describe(struct device *device, struct vhost_user_device_params *par
         params->class_code = PCI_CLASS_OTHERS;
         params->n_queues = 1;
         params->queue_size = RNG_QUEUE_SIZE;
+        break;
+    case DEVICE_CONSOLE:
+        params->virtio_id = VIRTIO_ID_CONSOLE;
+        params->class_code = PCI_CLASS_COMMUNICATION;
+        params->n_queues = CONSOLE_QUEUES;
+        params->queue_size = CONSOLE_QUEUE_SIZE;
+        params->config_len = CONSOLE_CONFIG_BYTES;
         break;
     }
 }

@@ -41,6 +41,7 @@ struct vmm {
     struct kvm kvm;
     struct loop *loop;
     struct event_monitor *events;
+    struct console_link *link; /* until the consoles have it */
     struct consoles *consoles;
     struct broker *broker; /* NULL if no device needs it */
     struct memory_host memory_host;
@@ -257,6 +258,27 @@ static int enter_cage(struct vmm *vmm, struct error *err)
     return cage_filter(&cage, err);
 }
 
+/** start_broker() - if there are devices, with what it keeps of husk's. */
+static int start_broker(struct vmm *vmm, struct error *err)
+{
+    const struct vm_config *config = vmm->config;
+    struct broker_lent lent = BROKER_LENT_NONE;
+    if (!config_n_devices(config))
+        return 0;
+    if (config->console.mode != CONSOLE_OFF && config->console.mode != CONSOLE_NULL) {
+        vmm->link = console_link_new(err);
+        if (!vmm->link)
+            return err->code;
+        console_link_lend(vmm->link, &lent);
+    }
+    vmm->broker = broker_start(config, &lent, err);
+    if (!vmm->broker)
+        return err->code;
+    if (vmm->link)
+        console_link_broker_started(vmm->link);
+    return 0;
+}
+
 static int set_up(struct vmm *vmm, struct error *err)
 {
     const struct vm_config *config = vmm->config;
@@ -265,16 +287,14 @@ static int set_up(struct vmm *vmm, struct error *err)
         return err->code;
     event_emit(vmm->events, "vmm", "starting", NULL);
     /* Forked before there are threads, a VM, guest memory or blocked signals. */
-    if (config_n_devices(config)) {
-        vmm->broker = broker_start(config, err);
-        if (!vmm->broker)
-            return err->code;
-    }
+    int ret = start_broker(vmm, err);
+    if (ret < 0)
+        return ret;
     vmm->loop = loop_new();
     if (!vmm->loop)
         return error_set_errno(err, -errno, "could not make the event loop");
 
-    int ret = check_isolation(config, err);
+    ret = check_isolation(config, err);
     if (ret == 0)
         ret = machine_plan(&vmm->plan, config, err);
     if (ret == 0)
@@ -289,7 +309,7 @@ static int set_up(struct vmm *vmm, struct error *err)
         ret = watch_signals(vmm, err);
     if (ret < 0)
         return ret;
-    vmm->consoles = consoles_open(config, vmm->loop, err);
+    vmm->consoles = consoles_open(config, take_ptr(vmm->link), vmm->loop, err);
     return vmm->consoles ? enter_cage(vmm, err) : err->code;
 }
 
@@ -307,6 +327,7 @@ int vmm_run(const struct vm_config *config, struct error *err)
     consoles_close(vmm.consoles);
     seccomp_free(&vmm.vcpu_filter);
     firmware_files_close(&vmm.firmware_files);
+    console_link_free(vmm.link);
     plan_release(&vmm.plan);
     kvm_close(&vmm.kvm);
     loop_free(vmm.loop);

@@ -55,7 +55,7 @@ def test_a_mistyped_word_is_named_with_the_nearest(husk, words, bad, nearest):
     (["--kernel", "k", "--memory", "size=1M"], "must be 2M to 64T, not 1M"),
     (["--kernel", "k", "--cpus", "boot=255"], "must be 1 to 254, not 255"),
     (["--kernel", "k", "--cpus", "affinity=[0@[1]"], "missing ']'"),
-    (["--kernel", "k", "--console", "tty"], "virtio console is not built yet"),
+    (["--kernel", "k", "--serial", "tty", "--console", "tty"], "both on tty"),
     (["--kernel", "k", "--serial", "tty", "--debug-console", "tty"], "both on tty"),
     (["--kernel", "k", "--event-monitor", "path=a,fd=1"], "exclude each other"),
     (["--kernel", "k", "--platform", "uuid=x"], "is not a UUID"),

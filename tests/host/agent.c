@@ -7,6 +7,7 @@
  *   to the agent   'S' start: u8 flags (START_PTY), then a command for /bin/sh -c
  *                  'I' bytes for its standard input      'E' end of its standard input
  *                  'K' signal: u8 number, u8 1 for its whole process group, 0 for itself alone
+ *                  'W' size of its terminal's window: u16 columns, u16 rows
  *   from the agent 'H' hello, once                       'X' ended: u32 exit status, or 128 + signal
  *                  'O' from its standard output, 'R' standard error, 'V' descriptor 3
  *
@@ -27,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -256,6 +258,10 @@ static void handle(const struct frame_head *head, const uint8_t *data)
         feed(process);
     } else if (head->kind == 'K' && head->length == 2) {
         kill(data[1] ? -process->pid : process->pid, data[0]);
+    } else if (head->kind == 'W' && head->length == 4) {
+        struct winsize size = {.ws_col = (unsigned short)(data[0] | data[1] << 8),
+                               .ws_row = (unsigned short)(data[2] | data[3] << 8)};
+        ioctl(process->input, TIOCSWINSZ, &size);
     }
 }
 

@@ -3,6 +3,7 @@
 #   husk.poweroff  switch off            husk.reboot  reset
 #   husk.panic     make the kernel panic
 #   husk.shell     a shell on the console, and off when it ends
+#   husk.login     ask for a login on hvc0, and off when the shell that follows ends
 #   husk.wait      idle; off when the power button is pressed
 #   husk.cut       the same, without writing back what was written to disks
 # and, before one of these, with the first disk:
@@ -10,6 +11,7 @@
 #   husk.disk-write  write to it for as long as the guest runs
 #   husk.disk-sum    say what is on it
 #   husk.page=URL    fetch a page over the first network interface, which gets the address 10.96.0.2
+#   husk.hvc0        a thousand lines on hvc0
 /bin/busybox mkdir -p /bin /proc /sys /dev
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
@@ -80,6 +82,17 @@ disk_write() {
     echo "husk-guest: writing failed"
 }
 
+# Root has no password.
+login_on_hvc0() {
+    mkdir -p /etc /root
+    echo "root::0:0:root:/root:/bin/sh" >/etc/passwd
+    until [ -c /dev/hvc0 ]; do sleep 0.1; done
+    echo "husk-guest: login"
+    setsid getty -L 0 hvc0 vt100
+    # getty has become the shell.
+    echo "husk-guest: logged out"
+}
+
 disks
 read -r words </proc/cmdline
 for word in $words; do
@@ -88,6 +101,8 @@ for word in $words; do
     husk.reboot) echo "husk-guest: reboot"; reboot -f ;;
     husk.panic) echo c >/proc/sysrq-trigger ;;
     husk.shell) setsid cttyhack sh; poweroff -f ;;
+    husk.hvc0) until [ -c /dev/hvc0 ]; do sleep 0.1; done; seq -f 'line %g' 1 1000 >/dev/hvc0 ;;
+    husk.login) login_on_hvc0; poweroff -f ;;
     husk.wait) power_button; poweroff -f ;;
     husk.cut) power_button; poweroff -n -f ;;
     husk.disk-copy) disk_copy ;;

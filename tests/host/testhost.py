@@ -123,6 +123,10 @@ class Process:
         """Send a signal to it, or to all of its process group."""
         self._host.send(self._number, b"K", bytes([number, int(group)]))
 
+    def resize(self, columns, rows):
+        """Give the window of its terminal a size."""
+        self._host.send(self._number, b"W", struct.pack("<HH", columns, rows))
+
     def _report(self, kind, data):
         if kind == ord("X"):
             self.status = struct.unpack("<I", data)[0]

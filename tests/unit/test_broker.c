@@ -96,13 +96,18 @@ static void configure_image(struct fixture *f, const char *more)
     configure(f, text, NULL);
 }
 
-static struct broker *start(struct fixture *f)
+static struct broker *start_lending(struct fixture *f, const struct broker_lent *lent)
 {
     struct error err = ERROR_INIT;
-    struct broker *broker = broker_start(&f->config, &err);
+    struct broker *broker = broker_start(&f->config, lent, &err);
     if (!broker)
         fail_msg("%s", err.message);
     return broker;
+}
+
+static struct broker *start(struct fixture *f)
+{
+    return start_lending(f, &BROKER_LENT_NONE);
 }
 
 struct link {
@@ -195,7 +200,7 @@ static int broker_pid_of(const struct link *link)
 static void assert_refused(struct fixture *f, int code, const char *message, const char *hint)
 {
     struct error err = ERROR_INIT;
-    assert_null(broker_start(&f->config, &err));
+    assert_null(broker_start(&f->config, &BROKER_LENT_NONE, &err));
     if (!strstr(err.message, message) || !strstr(err.hint, hint))
         fail_msg("'%s' (%s) is not '%s' (%s)", err.message, err.hint, message, hint);
     assert_int_equal(err.code, code);
@@ -261,6 +266,46 @@ static void what_cannot_be_a_source_of_randomness_is_refused(void **state)
     assert_int_equal(rename(f->other, f->socket), 0);
     unlink_from(&link);
     assert_int_equal(broker_connect(broker, 0, true, &link.fd, &link.pidfd, &err), -EINVAL);
+    broker_stop(broker);
+}
+
+static void each_back_end_of_a_console_has_the_ends_that_husk_lent(void **state)
+{
+    struct fixture *f = *state;
+    const char *words[] = {"--console", "tty"};
+    int pair[2], pipe_fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+    const struct broker_lent lent = {.console = {pair[1], pipe_fds[0], pipe_fds[1]}};
+    configure_words(f, words, 2);
+    struct broker *broker = start_lending(f, &lent);
+    /* The broker's copies are all that is left of them here. */
+    close(pair[1]);
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+    assert_int_equal(write(pair[0], "x", 1), 1);
+    for (int i = 0; i < 2; i++) {
+        struct link link = link_to(broker, 0, i > 0);
+        char text[2048];
+        read_line(link.fd, text, sizeof(text));
+        assert_string_equal(text, "console --fd 3 --name _console --data-fd 4 --size-fd 5 "
+                                  "--change-fd 6 fds 0 1 2 3 4 5 6");
+        unlink_from(&link);
+    }
+    broker_stop(broker);
+    char byte;
+    assert_int_equal(recv(pair[0], &byte, 1, 0), -1); /* reset: nobody has read */
+    assert_int_equal(errno, ECONNRESET);
+    close(pair[0]);
+
+    words[1] = "null";
+    configure_words(f, words, 2);
+    broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    char text[2048];
+    read_line(link.fd, text, sizeof(text));
+    assert_string_equal(text, "console --fd 3 --name _console --null fds 0 1 2 3");
+    unlink_from(&link);
     broker_stop(broker);
 }
 
@@ -467,7 +512,7 @@ static void husk_killed_leaves_no_broker_and_no_back_end(void **state)
     pid_t husk = fork();
     if (husk == 0) {
         struct error err = ERROR_INIT;
-        struct broker *broker = broker_start(&f->config, &err);
+        struct broker *broker = broker_start(&f->config, &BROKER_LENT_NONE, &err);
         int pids[3] = {0}, fd, pidfd;
         for (unsigned i = 0; broker && i < 2; i++) {
             if (broker_connect(broker, i, false, &fd, &pidfd, &err) < 0)
@@ -539,6 +584,7 @@ int main(void)
         TEST(a_back_end_gets_its_words_and_five_descriptors),
         TEST(a_source_of_randomness_is_opened_for_its_back_end_alone),
         TEST(what_cannot_be_a_source_of_randomness_is_refused),
+        TEST(each_back_end_of_a_console_has_the_ends_that_husk_lent),
         TEST(a_back_end_writes_to_the_file_that_was_named),
         TEST(a_back_end_that_died_is_started_again_and_waits_for_the_lock),
         TEST(a_stopped_back_end_can_be_killed),

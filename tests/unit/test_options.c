@@ -330,9 +330,8 @@ static void rules_between_options_are_kept(void **state)
                    "--memory: size=3M is not a multiple of 2M");
     assert_refused(VALIDATE("--serial", "tty", "--debug-console", "tty"),
                    "--serial and --debug-console are both on tty, but there is one terminal");
-    assert_refused(VALIDATE("--console", "tty"),
-                   "--console: the virtio console is not built yet, only off and null are taken");
-    assert_hint(VALIDATE("--console", "pty"), "use --serial");
+    assert_refused(VALIDATE("--serial", "tty", "--console", "tty"),
+                   "--serial and --console are both on tty, but there is one terminal");
     assert_refused(VALIDATE("--platform", "uuid=123e4567-e89b-12d3-a456-42661417400g"),
                    "--platform: system_uuid: '123e4567-e89b-12d3-a456-42661417400g' is not a UUID, "
                    "as 123e4567-e89b-12d3-a456-426614174000");

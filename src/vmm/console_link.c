@@ -1,0 +1,170 @@
+#include "vmm/console_link.h"
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Of output, taken from the socket at once: other sources of the loop have their turn in between. */
+#define OUTPUT_BYTES 16384
+
+struct console_link {
+    int fd;         /* our end */
+    int backend_fd; /* the other, until the broker has it */
+    int size_fd;    /* a memfd: columns and rows, 16 bits each */
+    int change_fd;  /* an eventfd */
+    int winch_fd;   /* SIGWINCH; -1: not a terminal */
+    struct chardev *chardev;
+    struct loop_source *source, *winch_source;
+};
+
+struct console_link *console_link_new(struct error *err)
+{
+    struct console_link *link = malloc(sizeof(*link));
+    int pair[2];
+    if (!link || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        error_set_errno(err, link ? -errno : -ENOMEM, "could not make the console's socket");
+        free(link);
+        return NULL;
+    }
+    *link = (struct console_link){.fd = pair[0], .backend_fd = pair[1], .winch_fd = -1};
+    link->size_fd = memfd_create("console-size", MFD_CLOEXEC);
+    link->change_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (link->size_fd < 0 || link->change_fd < 0 || ftruncate(link->size_fd, 4) < 0) {
+        error_set_errno(err, -errno, "could not make the console's window");
+        console_link_free(link);
+        return NULL;
+    }
+    return link;
+}
+
+void console_link_lend(const struct console_link *link, struct broker_lent *lent)
+{
+    lent->console[BROKER_CONSOLE_DATA] = link->backend_fd;
+    lent->console[BROKER_CONSOLE_SIZE] = link->size_fd;
+    lent->console[BROKER_CONSOLE_CHANGE] = link->change_fd;
+}
+
+void console_link_broker_started(struct console_link *link)
+{
+    cleanup_close(&link->backend_fd);
+    link->backend_fd = -1;
+}
+
+/** pass_output() - once. Returns whether there may be more. */
+static bool pass_output(struct console_link *link)
+{
+    uint8_t data[OUTPUT_BYTES];
+    ssize_t n = recv(link->fd, data, sizeof(data), MSG_DONTWAIT);
+    if (n > 0)
+        chardev_write(link->chardev, data, (size_t)n);
+    return n > 0 || (n < 0 && errno == EINTR);
+}
+
+static void on_link(void *ctx, uint32_t events)
+{
+    struct console_link *link = ctx;
+    if (events & EPOLLIN)
+        pass_output(link);
+    if (events & EPOLLOUT) {
+        loop_modify(link->source, EPOLLIN);
+        chardev_input_ready(link->chardev);
+    }
+    /* The broker is gone, and the back-ends with it. */
+    if ((events & (EPOLLHUP | EPOLLERR)) && !pass_output(link)) {
+        loop_remove(link->source);
+        link->source = NULL;
+    }
+}
+
+/** pass_input() - for chardev_input. */
+static size_t pass_input(void *ctx, const uint8_t *data, size_t len)
+{
+    struct console_link *link = ctx;
+    ssize_t n = send(link->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n >= 0)
+        return (size_t)n;
+    if (errno != EAGAIN && errno != EINTR)
+        return len; /* there will never be anybody to take it */
+    if (link->source)
+        loop_modify(link->source, EPOLLIN | EPOLLOUT);
+    return 0;
+}
+
+/** take_window() - of the terminal, for the back-end to see. */
+static void take_window(struct console_link *link)
+{
+    struct winsize window = {0};
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) < 0 &&
+        ioctl(STDIN_FILENO, TIOCGWINSZ, &window) < 0)
+        return;
+    const uint16_t size[2] = {window.ws_col, window.ws_row};
+    if (pwrite(link->size_fd, size, sizeof(size), 0) == (ssize_t)sizeof(size))
+        fd_signal(link->change_fd);
+}
+
+static void on_winch(void *ctx, uint32_t events)
+{
+    (void)events;
+    struct console_link *link = ctx;
+    struct signalfd_siginfo info;
+    if (read(link->winch_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        take_window(link);
+}
+
+static int watch_window(struct console_link *link, struct loop *loop, struct error *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGWINCH);
+    int code = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    link->winch_fd = code ? -1 : signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (link->winch_fd >= 0)
+        link->winch_source = loop_add(loop, link->winch_fd, EPOLLIN, on_winch, link);
+    if (!link->winch_source)
+        return error_set_errno(err, code ? -code : -errno,
+                               "--console: the terminal's window could not be watched");
+    take_window(link);
+    return 0;
+}
+
+int console_link_attach(struct console_link *link, struct chardev *chardev, bool tty,
+                        struct loop *loop, struct error *err)
+{
+    link->chardev = chardev;
+    link->source = loop_add(loop, link->fd, EPOLLIN, on_link, link);
+    if (!link->source)
+        return error_set_errno(err, -errno, "--console: could not be watched");
+    chardev_set_input(chardev, pass_input, link);
+    return tty ? watch_window(link, loop, err) : 0;
+}
+
+void console_link_free(struct console_link *link)
+{
+    if (!link)
+        return;
+    if (link->chardev) {
+        chardev_set_input(link->chardev, NULL, NULL);
+        while (pass_output(link))
+            continue;
+    }
+    loop_remove(link->source);
+    loop_remove(link->winch_source);
+    cleanup_close(&link->fd);
+    cleanup_close(&link->backend_fd);
+    cleanup_close(&link->size_fd);
+    cleanup_close(&link->change_fd);
+    cleanup_close(&link->winch_fd);
+    free(link);
+}

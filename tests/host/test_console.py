@@ -1,0 +1,111 @@
+"""The virtio console: a login on hvc0 over each kind of endpoint, with the window's size and over deaths of its back-end."""
+
+import signal
+
+import pytest
+
+from test_disk import backend_pids
+
+
+def log_in(terminal):
+    """Log in as root through a Process that reaches hvc0; a shell is there then."""
+    terminal.expect(r"login: ", 180)
+    terminal.write(b"root\n")
+    terminal.expect(r"# ", 60)
+
+
+def ask(terminal, question, answer, timeout=60):
+    """Type a command, whose output matches answer; the terminal's echo of the command does not."""
+    terminal.write(question.encode() + b"\n")
+    return terminal.expect(answer, timeout)
+
+
+def log_out(terminal, machine):
+    """End the shell, upon which the guest switches off."""
+    terminal.write(b"exit\n")
+    machine.ends_with(0)
+
+
+def wait_for_size(terminal, columns, rows):
+    """Until the guest's own terminal has that size; its shell has been told by a signal before it says so."""
+    ask(terminal, f"until [ \"$(stty size)\" = '{rows} {columns}' ]; do sleep 0.2; done; echo it''is $(stty size)",
+        rf"itis {rows} {columns}\r", 120)
+
+
+def test_login_on_a_terminal_with_the_windows_size_following(host, debian):
+    machine = debian("husk.login", "--console", "tty", serial="off", pty=True)
+    machine.process.resize(91, 31)
+    log_in(machine.process)
+    wait_for_size(machine.process, 91, 31)
+    # The process in the foreground hears of it.
+    ask(machine.process, "sh -c 'trap \"echo win\"dow\"; exit\" WINCH; echo rea\"\"dy; while :; do sleep 0.2; done'", r"ready\r")
+    machine.process.resize(132, 43)
+    machine.expect(r"window\r", 60)
+    wait_for_size(machine.process, 132, 43)
+    # Ctrl-C is the guest's.
+    machine.process.write(b"sleep 1000\n\x03")
+    ask(machine.process, "echo ali''ve", r"alive\r")
+    log_out(machine.process, machine)
+
+
+def test_the_console_goes_on_when_its_back_end_is_killed_and_the_terminal_is_given_back(host, debian):
+    machine = debian("husk.login", "--console", "tty", serial="off", pty=True)
+    log_in(machine.process)
+    for n in range(5):
+        before = backend_pids(host)
+        assert len(before) == 1
+        # Busy both ways: what is typed meanwhile is not lost, and lines come in their order.
+        machine.process.write(f"for n in $(seq 1 400); do echo line{n}-$n; done; echo do''ne{n}\n".encode())
+        machine.process.expect(rf"line{n}-20\r", 60)
+        host.run(f"kill -9 {before[0]}")
+        machine.process.write(f"echo ty''ped{n}\n".encode())
+        for line in range(21, 401, 20):
+            machine.process.expect(rf"line{n}-{line}\r", 120)
+        machine.process.expect(rf"done{n}\r", 60)
+        machine.process.expect(rf"typed{n}\r", 60)
+        machine.event("backend-restarted")
+        assert backend_pids(host) != before
+    machine.process.resize(100, 30)
+    wait_for_size(machine.process, 100, 30)
+    log_out(machine.process, machine)
+
+
+def test_the_terminal_is_as_it_was_however_the_back_end_ends(host):
+    """Killed, stopped, and with husk itself ended by a signal: always the modes of before."""
+    command = (f"stty -a > /tmp/before; {host.husk} run --kernel {host.folder}/spin.elf --memory size=64M --console tty"
+               " --event-monitor fd=3; stty -a > /tmp/after; cmp /tmp/before /tmp/after && echo sa''me")
+    for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT):
+        process = host.start(command, pty=True)
+        process.expect(r'"event": ?"booted".*\n', 90, "events")
+        assert host.run("stty -a < $(readlink /proc/$(pidof -s husk)/fd/0)")[1].count("-icanon")
+        host.run(f"kill -{int(number)} $(pidof husk-backend)")
+        host.run("kill -TERM $(pidof husk | tr ' ' '\\n' | sort -n | head -n 1)")
+        host.run("kill -TERM $(pidof husk | tr ' ' '\\n' | sort -n | head -n 1)")
+        process.expect(r"same\r", 60)
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("kind", ["pty", "socket"])
+def test_login_on_other_endpoints(host, debian, kind):
+    path = f"{host.folder}/hvc0.sock"
+    machine = debian("husk.login", "--console", "pty" if kind == "pty" else f"socket={path}", serial="null")
+    if kind == "pty":
+        path = machine.process.expect(r"(/dev/pts/\d+)\b.*\n", 60, "errors")[1].decode()
+        terminal = host.start(f"cat {path} & exec cat > {path}")
+    else:
+        machine.event("booting")
+        terminal = host.start(f"exec {host.agent} connect {path}")
+    try:
+        log_in(terminal)
+        ask(terminal, "echo $((6 * 7)) $(tty)", r"42 /dev/hvc0\r")
+        log_out(terminal, machine)
+    finally:
+        terminal.kill(signal.SIGKILL, group=True)
+
+
+def test_a_file_has_all_that_the_guest_wrote_to_the_console(host, debian):
+    path = f"{host.folder}/hvc0.log"
+    machine = debian("husk.hvc0 husk.poweroff", "--console", f"file={path}", serial="null")
+    machine.event("shutdown")
+    machine.ends_with(0)
+    assert host.get(path) == b"".join(b"line %d\r\n" % n for n in range(1, 1001))
