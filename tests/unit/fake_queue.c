@@ -49,7 +49,13 @@ void fake_queue_rewind(struct vu_queue *queue)
 
 unsigned vu_queue_index(const struct vu_queue *queue)
 {
-    (void)queue;
+    return queue->index;
+}
+
+int vu_queue_config_changed(const struct vu_queue *queue, struct error *err)
+{
+    (void)err;
+    ((struct vu_queue *)queue)->n_config_changed++;
     return 0;
 }
 

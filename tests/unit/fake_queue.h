@@ -1,7 +1,7 @@
 /*
- * A virtqueue for block tests without any ring: requests are put in as lists of buffers, and what the device gives back is
+ * A virtqueue for tests of devices, without any ring: requests are put in as lists of buffers, and what the device gives back is
  * kept. The queue asks its thread to stop when every request was taken and the thread is about to sleep, so
- * blk_queue_run() can be called as a function.
+ * blk_queue_run() and its like can be called as functions.
  */
 #ifndef HUSK_TESTS_FAKE_QUEUE_H
 #define HUSK_TESTS_FAKE_QUEUE_H
@@ -19,10 +19,10 @@ struct fake_request {
 
 struct vu_queue {
     uint64_t features;
-    unsigned size;
+    unsigned index, size;
     int kick_fd, stop_fd;
     struct fake_request requests[FAKE_REQUESTS_MAX];
-    unsigned n_requests, n_popped, n_answered, n_notified;
+    unsigned n_requests, n_popped, n_answered, n_notified, n_config_changed;
     unsigned break_after;              /* requests after which the ring is broken; 0: never */
     unsigned order[FAKE_REQUESTS_MAX]; /* as they were answered */
 };
