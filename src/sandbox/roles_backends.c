@@ -1,6 +1,7 @@
 /* System calls of the back-ends. What a kind adds to the server's is a list here. */
 #include "sandbox/roles_internal.h"
 
+#include <asm/termbits.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/if_tun.h>
@@ -51,6 +52,8 @@ static const struct call_rule console[] = {
     IOCTL(TIOCGWINSZ),
     IOCTL(TCGETS),
     IOCTL(TCSETS),
+    IOCTL(TCGETS2), /* glibc from 2.42 on */
+    IOCTL(TCSETS2),
 };
 
 const struct cage_list calls_console = {"A console", CALLS(console), 0};

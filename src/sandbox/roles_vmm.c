@@ -79,7 +79,8 @@ static const struct call_rule machine[] = {
 const struct cage_list calls_machine = {"Making a machine", CALLS(machine), 0};
 
 static const struct call_rule consoles[] = {
-    CALL(accept4), /* a client of a console's socket */
+    CALL(accept4),  /* a client of a console's socket */
+    CALL(pwrite64), /* the size of the virtio console's window */
     IOCTL(TCSETSW), IOCTL(TIOCGWINSZ), IOCTL(FIONREAD), IOCTL(TIOCGPTPEER), FCNTL(F_DUPFD),
 };
 
@@ -89,9 +90,11 @@ const struct cage_list calls_consoles = {"Consoles", CALLS(consoles), 0};
 static const struct call_rule of_broker[] = {
     CALL(wait4),
     CALL(pidfd_send_signal),
+    /* A back-end's way of saying that the configuration has changed. */
+    CALL_IF(socketpair, 0, AF_UNIX, "AF_UNIX"),
 };
 
-const struct cage_list calls_of_broker = {"Towards the broker", CALLS(of_broker), 0};
+const struct cage_list calls_of_broker = {"Towards the broker and back-ends", CALLS(of_broker), 0};
 
 static const struct call_rule socket_of_console[] = {
     CALL(unlink),

@@ -42,8 +42,9 @@ def test_login_on_a_terminal_with_the_windows_size_following(host, debian):
     machine.process.resize(132, 43)
     machine.expect(r"window\r", 60)
     wait_for_size(machine.process, 132, 43)
-    # Ctrl-C is the guest's.
-    machine.process.write(b"sleep 1000\n\x03")
+    # Ctrl-C is the guest's, once its shell has made the terminal cooked again.
+    ask(machine.process, "sh -c 'echo slee\"\"ping; exec sleep 1000'", r"sleeping\r")
+    machine.process.write(b"\x03")
     ask(machine.process, "echo ali''ve", r"alive\r")
     log_out(machine.process, machine)
 
