@@ -72,14 +72,20 @@ static void die(const char *what)
     exit(1);
 }
 
+/* For the channel, which does not block: waiting inside of the kernel would be for an interrupt that may be lost. */
+static void wait_for(short events)
+{
+    struct pollfd wait = {.fd = channel, .events = events};
+    poll(&wait, 1, LOOK_AGAIN_MS);
+}
+
 static void write_all(const void *data, size_t len)
 {
     const uint8_t *at = data;
     while (len > 0) {
         ssize_t done = write(channel, at, len);
         if (done < 0 && errno == EAGAIN) {
-            struct pollfd wait = {.fd = channel, .events = POLLOUT};
-            poll(&wait, 1, -1);
+            wait_for(POLLOUT);
         } else if (done < 0 && errno != EINTR) {
             die("agent: writing to the tests");
         } else if (done > 0) {
@@ -270,7 +276,9 @@ static void read_all(void *data, size_t len)
     uint8_t *at = data;
     while (len > 0) {
         ssize_t got = read(channel, at, len);
-        if (got < 0 && errno == EINTR)
+        if (got < 0 && errno == EAGAIN)
+            wait_for(POLLIN);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (got <= 0) { /* the tests are gone */
             for (int i = 0; i < MAX_PROCESSES; i++)
@@ -370,6 +378,7 @@ int main(int argc, char **argv)
     if (channel < 0)
         die(argv[1]);
     fcntl(channel, F_SETFD, FD_CLOEXEC);
+    nonblocking(channel);
     signal(SIGPIPE, SIG_IGN);
     sigset_t mask;
     sigemptyset(&mask);

@@ -78,7 +78,7 @@ def test_the_terminal_is_as_it_was_however_the_back_end_ends(host):
     for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGABRT):
         process = host.start(command, pty=True)
         process.expect(r'"event": ?"booted".*\n', 90, "events")
-        assert host.run("stty -a < $(readlink /proc/$(pidof -s husk)/fd/0)")[1].count("-icanon")
+        assert host.run("stty -a < $(readlink /proc/$(pidof husk | tr ' ' '\\n' | sort -n | head -n 1)/fd/0)")[1].count("-icanon")
         host.run(f"kill -{int(number)} $(pidof husk-backend)")
         host.run("kill -TERM $(pidof husk | tr ' ' '\\n' | sort -n | head -n 1)")
         host.run("kill -TERM $(pidof husk | tr ' ' '\\n' | sort -n | head -n 1)")
