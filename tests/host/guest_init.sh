@@ -101,7 +101,7 @@ for word in $words; do
     husk.reboot) echo "husk-guest: reboot"; reboot -f ;;
     husk.panic) echo c >/proc/sysrq-trigger ;;
     husk.shell) setsid cttyhack sh; poweroff -f ;;
-    husk.hvc0) until [ -c /dev/hvc0 ]; do sleep 0.1; done; seq -f 'line %g' 1 1000 >/dev/hvc0 ;;
+    husk.hvc0) until [ -c /dev/hvc0 ]; do sleep 0.1; done; seq 1 1000 | sed 's,^,line ,' >/dev/hvc0 ;;
     husk.login) login_on_hvc0; poweroff -f ;;
     husk.wait) power_button; poweroff -f ;;
     husk.cut) power_button; poweroff -n -f ;;

@@ -49,26 +49,45 @@ def test_login_on_a_terminal_with_the_windows_size_following(host, debian):
     log_out(machine.process, machine)
 
 
-def test_the_console_goes_on_when_its_back_end_is_killed_and_the_terminal_is_given_back(host, debian):
+LINES = 400
+# What the kernel's hvc driver hands on at once, which a new back-end may do a second time.
+HVC_PIECE = 16
+
+
+def lines(tag):
+    """What a guest says in a round of the test below."""
+    return b"".join(b"line%d-%d\r\n" % (tag, number) for number in range(1, LINES + 1))
+
+
+def is_whole(seen, told):
+    """Whether seen is told, but for at most one piece of it that is there twice in a row."""
+    again = len(seen) - len(told)
+    same = next((i for i, (one, other) in enumerate(zip(seen, told)) if one != other), len(told))
+    return 0 <= again <= HVC_PIECE and same >= again and seen[same:] == told[same - again:]
+
+
+def test_the_console_goes_on_when_its_back_end_is_killed_while_busy(host, debian):
     machine = debian("husk.login", "--console", "tty", serial="off", pty=True)
-    log_in(machine.process)
+    terminal = machine.process
+    log_in(terminal)
     for n in range(5):
         before = backend_pids(host)
         assert len(before) == 1
-        # Busy both ways: what is typed meanwhile is not lost, and lines come in their order.
-        machine.process.write(f"for n in $(seq 1 400); do echo line{n}-$n; done; echo do''ne{n}\n".encode())
-        machine.process.expect(rf"line{n}-20\r", 60)
+        terminal.write(f"stty -echo; echo be''gin; for n in $(seq 1 {LINES}); do echo line{n}-$n; done; "
+                       "echo e''nd; read typed; stty echo; echo it''was \"$typed\"\n".encode())
+        begin = terminal.expect(r"begin\r\n", 60).end()
+        terminal.expect(rf"line{n}-20\r", 60)
         host.run(f"kill -9 {before[0]}")
-        machine.process.write(f"echo ty''ped{n}\n".encode())
-        for line in range(21, 401, 20):
-            machine.process.expect(rf"line{n}-{line}\r", 120)
-        machine.process.expect(rf"done{n}\r", 60)
-        machine.process.expect(rf"typed{n}\r", 60)
+        # Should it come twice, the shell that reads it next does nothing.
+        terminal.write(f": typed {n}\n".encode())
+        end = terminal.expect(r"end\r", 120).start()
+        assert is_whole(terminal.output[begin:end], lines(n))
+        terminal.expect(rf"itwas : typed {n}\r", 60)
         machine.event("backend-restarted")
         assert backend_pids(host) != before
-    machine.process.resize(100, 30)
-    wait_for_size(machine.process, 100, 30)
-    log_out(machine.process, machine)
+    terminal.resize(100, 30)
+    wait_for_size(terminal, 100, 30)
+    log_out(terminal, machine)
 
 
 def test_the_terminal_is_as_it_was_however_the_back_end_ends(host):
