@@ -90,11 +90,9 @@ const struct cage_list calls_consoles = {"Consoles", CALLS(consoles), 0};
 static const struct call_rule of_broker[] = {
     CALL(wait4),
     CALL(pidfd_send_signal),
-    /* A back-end's way of saying that the configuration has changed. */
-    CALL_IF(socketpair, 0, AF_UNIX, "AF_UNIX"),
 };
 
-const struct cage_list calls_of_broker = {"Towards the broker and back-ends", CALLS(of_broker), 0};
+const struct cage_list calls_of_broker = {"Towards the broker", CALLS(of_broker), 0};
 
 static const struct call_rule socket_of_console[] = {
     CALL(unlink),
