@@ -15,7 +15,9 @@
  * reported before its 'X'. When the stream ends, everything that was started is killed.
  *
  * usage: agent PATH|FD            the stream, a device or an inherited descriptor
- *        agent connect PATH       instead: standard input and output to and from a UNIX socket, until that closes
+ *        agent connect PATH       instead: standard input and output to and from a UNIX socket or a terminal, until that
+ *                                 closes (cat(1) is no substitute: it splices a terminal to a pipe, and while it waits for
+ *                                 the terminal the kernel lets nobody read the pipe)
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,6 +34,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -343,9 +346,13 @@ static void serve_process(struct process *process, const struct pollfd *polled)
 static int connect_to(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat st;
+    bool terminal = stat(path, &st) == 0 && S_ISCHR(st.st_mode);
     snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-    channel = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (channel < 0 || connect(channel, (struct sockaddr *)&address, sizeof(address)) < 0)
+    channel = terminal ? open(path, O_RDWR | O_NOCTTY) : socket(AF_UNIX, SOCK_STREAM, 0);
+    if (channel < 0)
+        die(path);
+    if (!terminal && connect(channel, (struct sockaddr *)&address, sizeof(address)) < 0)
         die(path);
     struct pollfd polled[2] = {{.fd = 0, .events = POLLIN}, {.fd = channel, .events = POLLIN}};
     for (;;) {

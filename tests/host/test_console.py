@@ -104,6 +104,18 @@ def test_the_terminal_is_as_it_was_however_the_back_end_ends(host):
         assert process.wait(60) == 0
 
 
+def test_login_through_a_pseudo_terminal(host, debian):
+    machine = debian("husk.login", "--console", "pty", serial="null")
+    path = machine.process.expect(r"(/dev/pts/\d+)\b.*\n", 60, "errors")[1].decode()
+    terminal = host.start(f"exec {host.agent} connect {path}")
+    try:
+        log_in(terminal)
+        ask(terminal, "echo $((6 * 7)) $(tty)", r"42 /dev/hvc0\r")
+        log_out(terminal, machine)
+    finally:
+        terminal.kill(signal.SIGKILL)
+
+
 def test_login_through_a_socket(host, debian):
     path = f"{host.folder}/hvc0.sock"
     machine = debian("husk.login", "--console", f"socket={path}", serial="null")

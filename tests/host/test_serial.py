@@ -33,17 +33,12 @@ def test_file(host, debian):
 def test_pty(host, debian):
     machine = debian(SHELL, serial="pty", pty=False)
     path = machine.process.expect(r"(/dev/pts/\d+)\b.*\n", 60, "errors")[1].decode()
-    terminal = host.start(f"exec cat {path}")
-    typing = host.start(f"exec cat > {path}")
+    terminal = host.start(f"exec {host.agent} connect {path}")
     try:
-        terminal.expect(r"husk-guest: cpus 1", 180)
-        typing.write(QUESTION)
-        terminal.expect(ANSWER, 60)
-        typing.write(b"exit\n")
+        converse(terminal)
         machine.ends_with(0)
     finally:
         terminal.kill(signal.SIGKILL)
-        typing.kill(signal.SIGKILL)
 
 
 def test_socket(host, debian):
