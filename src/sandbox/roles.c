@@ -8,7 +8,8 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .opens = "nothing",
             .holds =
                 "/dev/kvm and the VM, guest RAM, the files that the guest starts from, consoles, "
-                "events, the log, a connection to the broker and to each back-end",
+                "events, the log, a connection to the broker and to each back-end, a second one to "
+                "the console's",
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
                       &calls_machine_at_work, &calls_machine, &calls_consoles, &calls_of_broker,
                       &calls_socket_of_console},
