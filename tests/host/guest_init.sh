@@ -6,12 +6,13 @@
 #   husk.login     ask for a login on hvc0, and off when the shell that follows ends
 #   husk.wait      idle; off when the power button is pressed
 #   husk.cut       the same, without writing back what was written to disks
-# and, before one of these, with the first disk:
+# and, before one of these:
+#   husk.hvc0        a thousand lines on hvc0
+# with the first disk:
 #   husk.disk-copy   copy its second half over its first
 #   husk.disk-write  write to it for as long as the guest runs
 #   husk.disk-sum    say what is on it
 #   husk.page=URL    fetch a page over the first network interface, which gets the address 10.96.0.2
-#   husk.hvc0        a thousand lines on hvc0
 /bin/busybox mkdir -p /bin /proc /sys /dev
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
