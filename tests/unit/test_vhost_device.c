@@ -550,6 +550,7 @@ static void eventfd_that_a_back_end_filled_blocks_nobody(void **state)
 {
     struct fixture *f = create_active(*state);
     int kick = f->connections[0].queues[0].kick_fd;
+    assert_true(kicked(&f->connections[0], 0));
     assert_int_equal(fcntl(kick, F_SETFL, 0), 0);
     eventfd_t before;
     assert_int_equal(eventfd_read(kick, &before), 0);
