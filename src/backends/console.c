@@ -23,9 +23,16 @@ struct console {
     int data_fd; /* -1: not given */
     bool null;
     struct console_device device;
-    struct termios saved; /* of a terminal that was made raw */
-    bool raw;
 };
+
+/* The terminal that was made raw: at most one, and signal handlers must reach it. */
+static struct termios saved_termios;
+static volatile sig_atomic_t termios_saved;
+
+/* Signals that end the process where it stands; SIGTERM and SIGINT are the server's. */
+static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGFPE,  SIGILL,
+                                    SIGABRT, SIGHUP, SIGQUIT, SIGSYS};
+static struct sigaction handlers_before[ARRAY_SIZE(fatal_signals)];
 
 static const struct option long_options[] = {
     {"data-fd", required_argument, NULL, OPT_DATA_FD},
@@ -103,6 +110,45 @@ static int set(void *state, int val, const char *value, struct error *err)
     return 0;
 }
 
+static void restore_terminal(void)
+{
+    if (!termios_saved)
+        return;
+    termios_saved = 0;
+    /* In the background, changing the terminal would stop us; blocked, the signal is not sent. */
+    sigset_t ttou, old;
+    sigemptyset(&ttou);
+    sigaddset(&ttou, SIGTTOU);
+    pthread_sigmask(SIG_BLOCK, &ttou, &old);
+    tcsetattr(STDIN_FILENO, TCSANOW, &saved_termios);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+/** on_fatal() - restore the terminal, then whatever was to be done before, and end. */
+static void on_fatal(int signal)
+{
+    restore_terminal();
+    for (size_t i = 0; i < ARRAY_SIZE(fatal_signals); i++) {
+        const struct sigaction *before = &handlers_before[i];
+        if (fatal_signals[i] == signal && before->sa_handler != SIG_DFL &&
+            before->sa_handler != SIG_IGN && !(before->sa_flags & SA_SIGINFO))
+            before->sa_handler(signal);
+    }
+    _exit(128 + signal);
+}
+
+/** make_raw() - with the way back for every end that a process hears of. */
+static void make_raw(void)
+{
+    const struct sigaction action = {.sa_handler = on_fatal};
+    struct termios raw = saved_termios;
+    for (size_t i = 0; i < ARRAY_SIZE(fatal_signals); i++)
+        sigaction(fatal_signals[i], &action, &handlers_before[i]);
+    cfmakeraw(&raw);
+    termios_saved = 1;
+    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+}
+
 /** use_terminal() - standard input: raw until the end, and its window is the guest's. */
 static int use_terminal(struct console *console, struct error *err)
 {
@@ -113,12 +159,9 @@ static int use_terminal(struct console *console, struct error *err)
     console->device.change_fd = signalfd(-1, &winch, SFD_CLOEXEC | SFD_NONBLOCK);
     console->device.size_fd = STDIN_FILENO;
     console->device.size_tty = true;
-    if (console->device.change_fd < 0 || tcgetattr(STDIN_FILENO, &console->saved) < 0)
+    if (console->device.change_fd < 0 || tcgetattr(STDIN_FILENO, &saved_termios) < 0)
         return error_set_errno(err, -errno, "the terminal cannot be used");
-    struct termios raw = console->saved;
-    cfmakeraw(&raw);
-    console->raw = true;
-    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+    make_raw();
     return 0;
 }
 
@@ -158,10 +201,8 @@ static int open_console(void *state, struct vu_backend *backend, struct error *e
 
 static void destroy(void *state)
 {
-    struct console *console = state;
-    if (console->raw)
-        tcsetattr(STDIN_FILENO, TCSANOW, &console->saved);
-    free(console);
+    restore_terminal();
+    free(state);
 }
 
 const struct backend_kind console_kind = {

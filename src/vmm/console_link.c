@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -39,9 +40,11 @@ struct console_link *console_link_new(struct error *err)
         return NULL;
     }
     *link = (struct console_link){.fd = pair[0], .backend_fd = pair[1], .winch_fd = -1};
-    link->size_fd = memfd_create("console-size", MFD_CLOEXEC);
+    link->size_fd = memfd_create("console-size", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     link->change_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (link->size_fd < 0 || link->change_fd < 0 || ftruncate(link->size_fd, 4) < 0) {
+    /* The back-end can write to it, and fill memory with it no more than without. */
+    if (link->size_fd < 0 || link->change_fd < 0 || ftruncate(link->size_fd, 4) < 0 ||
+        fcntl(link->size_fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0) {
         error_set_errno(err, -errno, "could not make the console's window");
         console_link_free(link);
         return NULL;

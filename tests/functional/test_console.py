@@ -234,6 +234,31 @@ def test_alone_it_has_its_own_terminal_raw_and_gives_it_back(bench):
         os.close(theirs)
 
 
+@pytest.mark.parametrize("number, status", [
+    (signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGHUP, 129), (signal.SIGQUIT, 131), (signal.SIGABRT, 134),
+    (signal.SIGBUS, 1), (signal.SIGFPE, 136), (signal.SIGSEGV, 139),
+])
+def test_alone_it_gives_its_terminal_back_whatever_signal_ends_it(number, status):
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    mine, back_ends = socket.socketpair()
+    with subprocess.Popen([backends.husk_backend(), "console", "--fd", str(back_ends.fileno())], stdin=theirs,
+                          stdout=theirs, stderr=subprocess.DEVNULL, pass_fds=[back_ends.fileno()],
+                          start_new_session=True) as process:
+        back_ends.close()
+        try:
+            console = console_client.Console(mine)
+            assert termios.tcgetattr(theirs) != before
+            process.send_signal(number)
+            assert process.wait(vhost_user.PATIENCE) == status
+            assert termios.tcgetattr(theirs) == before
+            console.close()
+        finally:
+            process.kill()
+            os.close(ours)
+            os.close(theirs)
+
+
 @pytest.mark.parametrize("words, status, why", [
     (["--null", "--data-fd", "0"], 2, "either --data-fd or --null"),
     (["--data-fd", "x"], 2, "not a descriptor"),
