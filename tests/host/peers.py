@@ -51,7 +51,7 @@ def _keep(root, programs, into):
 
 def _dpdk_root():
     def make(work):
-        cache.say(f"fetching DPDK of Debian {DPDK[0]} (60 MB)")
+        cache.say(f"fetching DPDK of Debian {DPDK[0]} (69 MB)")
         debian.with_dependencies(*DPDK, work / "all")
         _keep(work / "all", [PATHS["dpdk-testpmd"], *(f"{_LIBRARIES[0]}/{driver}" for driver in TESTPMD_DRIVERS)],
               work / "root")
@@ -64,7 +64,7 @@ def _root_of(name):
     if name.startswith("qemu"):
         return _root("qemu-utils", "QEMU's disk tools (14 MB)", *QEMU_TOOLS)
     if name == "passt":
-        return _root("passt", "passt (4 MB)", *PASST)
+        return _root("passt", "passt (3 MB)", *PASST)
     if name == "dpdk-testpmd":
         return _dpdk_root()
     if name == "mtools":
