@@ -29,9 +29,11 @@ struct console {
 static struct termios saved_termios;
 static volatile sig_atomic_t termios_saved;
 
-/* Signals that end the process where it stands; SIGTERM and SIGINT are the server's. */
-static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGFPE,  SIGILL,
-                                    SIGABRT, SIGHUP, SIGQUIT, SIGSYS};
+/* All that end a process which does nothing about them (signal(7)), but SIGKILL and what main.c takes. */
+static const int fatal_signals[] = {
+    SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,  SIGABRT, SIGHUP,    SIGQUIT,   SIGSYS, SIGTRAP, SIGUSR1,
+    SIGUSR2, SIGALRM, SIGXCPU, SIGXFSZ, SIGPROF, SIGVTALRM, SIGSTKFLT, SIGIO,  SIGPWR,
+};
 static struct sigaction handlers_before[ARRAY_SIZE(fatal_signals)];
 
 static const struct option long_options[] = {

@@ -57,13 +57,18 @@ static void on_fatal(int signal)
 
 static void make_raw(struct chardev *chardev)
 {
-    static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGQUIT, SIGSYS};
+    /* All that end a process which does nothing about them (signal(7)), but SIGKILL and those that vmm/run.c takes. */
+    static const int fatal[] = {
+        SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,  SIGABRT, SIGQUIT,   SIGSYS,    SIGTRAP, SIGUSR1,
+        SIGUSR2, SIGALRM, SIGXCPU, SIGXFSZ, SIGPROF, SIGVTALRM, SIGSTKFLT, SIGIO,   SIGPWR,
+    };
     struct termios raw;
     if (termios_saved || tcgetattr(STDIN_FILENO, &saved_termios) < 0)
         return;
-    struct sigaction action = {.sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction before, action = {.sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND};
     for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
-        sigaction(fatal[i], &action, NULL);
+        if (sigaction(fatal[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+            sigaction(fatal[i], &action, NULL);
     raw = saved_termios;
     cfmakeraw(&raw);
     termios_saved = 1;

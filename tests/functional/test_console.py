@@ -236,7 +236,7 @@ def test_alone_it_has_its_own_terminal_raw_and_gives_it_back(bench):
 
 @pytest.mark.parametrize("number, status", [
     (signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGHUP, 129), (signal.SIGQUIT, 131), (signal.SIGABRT, 134),
-    (signal.SIGBUS, 1), (signal.SIGFPE, 136), (signal.SIGSEGV, 139),
+    (signal.SIGBUS, 1), (signal.SIGFPE, 136), (signal.SIGUSR1, 138), (signal.SIGSEGV, 139), (signal.SIGALRM, 142),
 ])
 def test_alone_it_gives_its_terminal_back_whatever_signal_ends_it(number, status):
     ours, theirs = pty.openpty()

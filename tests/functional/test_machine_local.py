@@ -300,6 +300,21 @@ def test_the_terminal_is_raw_while_husk_runs_and_as_before_after(start, by_signa
     assert termios.tcgetattr(slave) == before
 
 
+@pytest.mark.parametrize("option", ["--serial", "--console"])
+def test_the_terminal_is_as_before_whatever_signal_ends_husk_at_once(start, option):
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGALRM,
+                   signal.SIGXCPU, signal.SIGTRAP):
+        machine = start("spin", option, "tty", stdin=slave, stdout=slave, start_new_session=True).booted()
+        assert termios.tcgetattr(slave) != before
+        machine.process.send_signal(number)
+        assert machine.process.wait(60) == -number
+        assert termios.tcgetattr(slave) == before, number
+    os.close(master)
+    os.close(slave)
+
+
 def test_a_pseudo_terminal_carries_both_directions(start):
     machine = start("serial", "--serial", "pty")
     said = machine.process.stderr.readline().decode()
