@@ -89,6 +89,19 @@ def test_the_console_goes_on_when_its_back_end_is_killed_while_busy(host, debian
     log_out(terminal, machine)
 
 
+def test_the_console_is_there_again_after_a_reboot(host, debian):
+    machine = debian("husk.login", "--console", "tty", serial="off", pty=True)
+    machine.process.resize(91, 31)
+    log_in(machine.process)
+    machine.process.write(b"reboot -f\n")
+    machine.event("rebooted")
+    log_in(machine.process)
+    wait_for_size(machine.process, 91, 31)
+    machine.process.resize(92, 32)
+    wait_for_size(machine.process, 92, 32)
+    log_out(machine.process, machine)
+
+
 def test_the_terminal_is_as_it_was_however_the_back_end_ends(host):
     """Killed, stopped, and with husk itself ended by a signal: always the modes of before."""
     command = (f"stty -a > /tmp/before; {host.husk} run --kernel {host.folder}/spin.elf --memory size=64M --console tty"
