@@ -36,14 +36,18 @@ static int check_id(const struct vm_config *config, unsigned number, struct erro
     return ret < 0 ? error_context(err, "%s: %s", device.option, shown.text) : 0;
 }
 
-/** make_id() - @prefix and the first number from *@next that is free; NULL if memory ran out. */
-static char *make_id(const struct vm_config *config, const char *prefix, unsigned *next)
+/** make_id() - unless there is one: @prefix and the first number from *@next that is free. */
+static int make_id(const struct vm_config *config, char **to, const char *prefix, unsigned *next,
+                   struct error *err)
 {
     char id[32];
+    if (*to)
+        return 0;
     do
         snprintf(id, sizeof(id), "%s%u", prefix, (*next)++);
     while (is_taken(config, id, config_n_devices(config)));
-    return strdup(id);
+    *to = strdup(id);
+    return *to ? 0 : error_set_errno(err, -ENOMEM, "could not name the devices");
 }
 
 int config_validate_ids(struct vm_config *config, struct error *err)
@@ -53,21 +57,11 @@ int config_validate_ids(struct vm_config *config, struct error *err)
         if (ret < 0)
             return ret;
     }
-    unsigned next = 0;
-    for (size_t i = 0; i < config->n_disks; i++) {
-        struct disk_config *disk = &config->disks[i];
-        if (!disk->id)
-            disk->id = make_id(config, "_disk", &next);
-        if (!disk->id)
-            return error_set_errno(err, -ENOMEM, "could not name the disks");
-    }
-    next = 0;
-    for (size_t i = 0; i < config->n_nets; i++) {
-        struct net_config *net = &config->nets[i];
-        if (!net->id)
-            net->id = make_id(config, "_net", &next);
-        if (!net->id)
-            return error_set_errno(err, -ENOMEM, "could not name the network interfaces");
-    }
-    return 0;
+    unsigned next_disk = 0, next_net = 0;
+    int ret = 0;
+    for (size_t i = 0; i < config->n_disks && ret == 0; i++)
+        ret = make_id(config, &config->disks[i].id, "_disk", &next_disk, err);
+    for (size_t i = 0; i < config->n_nets && ret == 0; i++)
+        ret = make_id(config, &config->nets[i].id, "_net", &next_net, err);
+    return ret;
 }

@@ -89,11 +89,12 @@ static void configure(struct fixture *f, const char *first, const char *second)
     configure_words(f, words, second ? 3 : 2);
 }
 
-static void configure_image(struct fixture *f, const char *more)
+static struct fixture *configure_image(struct fixture *f, const char *more)
 {
     char text[256];
     snprintf(text, sizeof(text), "path=%s%s", f->image, more);
     configure(f, text, NULL);
+    return f;
 }
 
 static struct broker *start_lending(struct fixture *f, const struct broker_lent *lent)
@@ -311,8 +312,7 @@ static void each_back_end_of_a_console_has_the_ends_that_husk_lent(void **state)
 
 static void a_back_end_writes_to_the_file_that_was_named(void **state)
 {
-    struct fixture *f = *state;
-    configure_image(f, "");
+    struct fixture *f = configure_image(*state, "");
     struct broker *broker = start(f);
     struct link link = link_to(broker, 0, false);
     skip_line(link.fd);
@@ -327,8 +327,7 @@ static void a_back_end_writes_to_the_file_that_was_named(void **state)
 
 static void a_back_end_that_died_is_started_again_and_waits_for_the_lock(void **state)
 {
-    struct fixture *f = *state;
-    configure_image(f, "");
+    struct fixture *f = configure_image(*state, "");
     struct broker *broker = start(f);
     struct link link = link_to(broker, 0, false);
     int first = pid_of(link.pidfd);
@@ -347,8 +346,7 @@ static void a_back_end_that_died_is_started_again_and_waits_for_the_lock(void **
 
 static void a_stopped_back_end_can_be_killed(void **state)
 {
-    struct fixture *f = *state;
-    configure_image(f, "");
+    struct fixture *f = configure_image(*state, "");
     struct broker *broker = start(f);
     struct link link = link_to(broker, 0, false);
     skip_line(link.fd);
@@ -361,8 +359,7 @@ static void a_stopped_back_end_can_be_killed(void **state)
 
 static void the_one_before_has_ended_when_the_next_is_started(void **state)
 {
-    struct fixture *f = *state;
-    configure_image(f, "");
+    struct fixture *f = configure_image(*state, "");
     struct broker *broker = start(f);
     struct link first = link_to(broker, 0, false);
     skip_line(first.fd);
@@ -379,8 +376,7 @@ static void the_one_before_has_ended_when_the_next_is_started(void **state)
 
 static void a_file_that_took_the_place_of_the_disk_is_refused(void **state)
 {
-    struct fixture *f = *state;
-    configure_image(f, "");
+    struct fixture *f = configure_image(*state, "");
     struct broker *broker = start(f);
     struct link link = link_to(broker, 0, false);
     struct error err = ERROR_INIT;
@@ -394,8 +390,7 @@ static void a_file_that_took_the_place_of_the_disk_is_refused(void **state)
 
 static void a_disk_that_somebody_else_locks_is_refused_with_his_name(void **state)
 {
-    struct fixture *f = *state;
-    configure_image(f, "");
+    struct fixture *f = configure_image(*state, "");
     _cleanup_close_ int fd = open(f->image, O_RDWR | O_CLOEXEC);
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
@@ -480,8 +475,7 @@ static void a_socket_of_somebody_elses_is_connected_to(void **state)
 
 static void the_terminals_signals_end_neither_broker_nor_back_end(void **state)
 {
-    struct fixture *f = *state;
-    configure_image(f, "");
+    struct fixture *f = configure_image(*state, "");
     struct broker *broker = start(f);
     struct link link = link_to(broker, 0, false);
     skip_line(link.fd);
@@ -547,8 +541,7 @@ static void husk_killed_leaves_no_broker_and_no_back_end(void **state)
 
 static void a_dead_broker_is_told_of_and_its_back_ends_die_too(void **state)
 {
-    struct fixture *f = *state;
-    configure_image(f, "");
+    struct fixture *f = configure_image(*state, "");
     struct broker *broker = start(f);
     struct link link = link_to(broker, 0, false), none;
     skip_line(link.fd);
@@ -563,8 +556,7 @@ static void a_dead_broker_is_told_of_and_its_back_ends_die_too(void **state)
 
 static void stopping_waits_until_the_back_ends_are_gone(void **state)
 {
-    struct fixture *f = *state;
-    configure_image(f, "");
+    struct fixture *f = configure_image(*state, "");
     struct broker *broker = start(f);
     struct link link = link_to(broker, 0, false);
     skip_line(link.fd);
