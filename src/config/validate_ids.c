@@ -46,8 +46,10 @@ static int make_id(const struct vm_config *config, char **to, const char *prefix
     do
         snprintf(id, sizeof(id), "%s%u", prefix, (*next)++);
     while (is_taken(config, id, config_n_devices(config)));
-    *to = strdup(id);
-    return *to ? 0 : error_set_errno(err, -ENOMEM, "could not name the devices");
+    if (asprintf(to, "%s", id) >= 0)
+        return 0;
+    *to = NULL;
+    return error_set_errno(err, -ENOMEM, "could not name the devices");
 }
 
 int config_validate_ids(struct vm_config *config, struct error *err)

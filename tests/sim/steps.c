@@ -418,6 +418,8 @@ static long step_cpuid(const struct step *step, char *detail, size_t len)
 {
     (void)step;
     struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 256 * sizeof(struct kvm_cpuid_entry2));
+    if (!cpuid)
+        return -1;
     cpuid->nent = 256;
     long r = ioctl(vmm.kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
     uint32_t eax = 0;
@@ -438,6 +440,8 @@ static long step_set_cpuid(const struct step *step, char *detail, size_t len)
     (void)detail;
     (void)len;
     struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 256 * sizeof(struct kvm_cpuid_entry2));
+    if (!cpuid)
+        return -1;
     cpuid->nent = 256;
     long r = ioctl(vmm.kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
     if (r == 0)
