@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 import backends
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# A shell that runs the tests in the background ignores these, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

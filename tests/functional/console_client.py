@@ -91,7 +91,7 @@ class Console:
 
     def wait_for_change(self):
         """Wait until the back-end says that its configuration is another."""
-        request, flags, length = struct.unpack("<III", self.told.recv(12, socket.MSG_WAITALL))
+        request, flags, length = struct.unpack("<III", vhost_user.receive(self.told, 12))
         assert (request, flags & 3, length) == (CONFIG_CHANGE, 1, 0)
 
     def close(self):

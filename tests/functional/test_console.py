@@ -43,12 +43,7 @@ class Terminal:
 
     def read(self, length):
         """Output of the guest."""
-        data = b""
-        while len(data) < length:
-            piece = self.socket.recv(length - len(data))
-            assert piece, "the back-end closed the socket"
-            data += piece
-        return data
+        return vhost_user.receive(self.socket, length)
 
     def close(self):
         """Close all of it."""

@@ -7,7 +7,7 @@ import pytest
 
 
 def run(husk, *words, **kwargs):
-    return subprocess.run([husk, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+    return subprocess.run([husk, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
                           errors="replace", **kwargs)
 
 
@@ -68,7 +68,7 @@ def test_a_wrong_option_ends_with_status_2(husk, words, said):
 
 def test_bytes_that_are_no_text_do_not_spoil_the_message(husk):
     for word in (b"--\x1b[31m\nred", b"--memory=\xff\xfe", b"--kernel=\xff", b"x" * 100000):
-        done = subprocess.run([husk.encode(), word], stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+        done = subprocess.run([husk.encode(), word], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) <= 3
         assert b"\x1b" not in done.stderr

@@ -163,7 +163,7 @@ def test_a_signal_to_the_simulator_reaches_the_program(husk):
         lines = [process.stdout.readline(), process.stdout.readline()]
         assert "waiting" in lines[1]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 128 + signal.SIGTERM
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
 
 
 @MODES

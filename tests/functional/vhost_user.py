@@ -75,6 +75,16 @@ def readable(fd, timeout):
     return bool(poll.poll(timeout * 1000))
 
 
+def receive(connection, length):
+    """That many bytes of a stream socket: one with a time limit ignores MSG_WAITALL."""
+    data = b""
+    while len(data) < length:
+        piece = connection.recv(length - len(data))
+        assert piece, f"the socket was closed after {data}"
+        data += piece
+    return data
+
+
 def until(ready, what, timeout=PATIENCE):
     """Wait until ready() is true, for what no event announces: a word in memory, a file's length."""
     deadline = time.monotonic() + timeout
