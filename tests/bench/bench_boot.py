@@ -64,7 +64,6 @@ def main():
     kernel = f"Debian's {images.guest_kernel().name}"
     with testhost.choose(problem, HUSK) as host:
         measure(host, runs, None, kernel)
-    with testhost.choose(problem, HUSK, firmware=True) as host:
         firmware = f"{host.folder}/OVMF.fd"
         host.put(images.firmware(*OVMF), firmware)
         measure(host, runs, firmware, f"{kernel}, started by Debian 12's OVMF,")

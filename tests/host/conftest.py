@@ -1,5 +1,6 @@
 """One test host for the whole session, and machines that husk runs on it."""
 
+import contextlib
 import os
 import pathlib
 import shlex
@@ -18,16 +19,39 @@ BOOT = 90
 QUIET = "console=ttyS0 quiet panic=-1 "
 
 
+class Hosts:
+    """The host that guests run on: one for all tests, and another when that one is lost."""
+
+    def __init__(self):
+        self._husk = pathlib.Path(os.environ.get("HUSK", ROOT / "build" / "husk"))
+        self._problem = testhost.local_kvm_problem(self._husk)
+        self._chosen, self._end = None, contextlib.ExitStack()
+
+    def get(self):
+        """A host that is there."""
+        if not self._chosen or self._chosen.lost:
+            self.close()
+            self._chosen = self._end.enter_context(testhost.choose(self._problem, self._husk))
+            for payload in sorted((self._husk.resolve().parent / "tests" / "payloads").glob("*.elf")):
+                self._chosen.put(payload, f"{self._chosen.folder}/{payload.name}")
+        return self._chosen
+
+    def close(self):
+        """End it."""
+        self._end.close()
+
+
 @pytest.fixture(scope="session")
-def host():
-    """The host that guests run on; its console is shown if it is lost."""
-    husk = pathlib.Path(os.environ.get("HUSK", ROOT / "build" / "husk"))
-    with testhost.choose(testhost.local_kvm_problem(husk), husk) as chosen:
-        for payload in sorted((husk.resolve().parent / "tests" / "payloads").glob("*.elf")):
-            chosen.put(payload, f"{chosen.folder}/{payload.name}")
-        yield chosen
-        if chosen.lost and chosen.emulated:
-            print(chosen.console())
+def hosts():
+    """The Hosts."""
+    with contextlib.closing(Hosts()) as made:
+        yield made
+
+
+@pytest.fixture
+def host(hosts):
+    """The host that guests run on."""
+    return hosts.get()
 
 
 class Machine:
@@ -47,7 +71,8 @@ class Machine:
     def ends_with(self, status, timeout=60):
         """Wait for the end, which must be with this exit status."""
         found = self.process.wait(timeout)
-        assert found == status, self.process._describe()
+        if found != status:
+            raise self.process.failure(f"ended with {found}, not with {status}")
 
     def press(self, number):
         """Send husk a signal."""

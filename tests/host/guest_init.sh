@@ -94,18 +94,23 @@ login_on_hvc0() {
     echo "husk-guest: logged out"
 }
 
+# Before a last word of the kernel: what was printed has got out, and does not end up behind or in the middle of it.
+drain() {
+    stty cs8 2>/dev/null
+}
+
 disks
 read -r words </proc/cmdline
 for word in $words; do
     case $word in
-    husk.poweroff) echo "husk-guest: off"; poweroff -f ;;
-    husk.reboot) echo "husk-guest: reboot"; reboot -f ;;
-    husk.panic) echo c >/proc/sysrq-trigger ;;
-    husk.shell) setsid cttyhack sh; poweroff -f ;;
+    husk.poweroff) echo "husk-guest: off"; drain; poweroff -f ;;
+    husk.reboot) echo "husk-guest: reboot"; drain; reboot -f ;;
+    husk.panic) drain; echo c >/proc/sysrq-trigger ;;
+    husk.shell) setsid cttyhack sh; drain; poweroff -f ;;
     husk.hvc0) until [ -c /dev/hvc0 ]; do sleep 0.1; done; seq 1 1000 | sed 's,^,line ,' >/dev/hvc0 ;;
-    husk.login) login_on_hvc0; poweroff -f ;;
-    husk.wait) power_button; poweroff -f ;;
-    husk.cut) power_button; poweroff -n -f ;;
+    husk.login) login_on_hvc0; drain; poweroff -f ;;
+    husk.wait) power_button; drain; poweroff -f ;;
+    husk.cut) power_button; drain; poweroff -n -f ;;
     husk.disk-copy) disk_copy ;;
     husk.disk-sum) disk_sum ;;
     husk.page=*) page "${word#*=}" ;;

@@ -1,7 +1,5 @@
 """Debian's UEFI firmware in the guest, which takes kernel, initramfs, command line and tables from fw_cfg."""
 
-import os
-import pathlib
 import re
 import shlex
 import subprocess
@@ -15,8 +13,6 @@ import testhost
 from test_disk import SHELL, Shell
 from conftest import QUIET
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
 # Name to suite, package, file. The last one refuses a kernel whose hashes it does not find in its own memory.
 FIRMWARE = {
     "bookworm": ("bookworm", "ovmf", "usr/share/ovmf/OVMF.fd"),
@@ -26,15 +22,6 @@ FIRMWARE = {
 }
 # Firmware unpacks itself and the kernel: emulated, this takes long.
 BOOT = 180
-
-
-@pytest.fixture(scope="module")
-def host():
-    """A host of these tests' own: where it is emulated, QEMU runs with a library that keeps it alive (qemu_cr8.c)."""
-    husk = pathlib.Path(os.environ.get("HUSK", ROOT / "build" / "husk"))
-    log = ROOT / "build" / "testhost-firmware-console.log"
-    with testhost.choose(testhost.local_kvm_problem(husk), husk, log, firmware=True) as chosen:
-        yield chosen
 
 
 @pytest.fixture

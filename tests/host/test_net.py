@@ -16,11 +16,13 @@ MIB = 1 << 20
 MAC = "52:54:00:68:75:73"
 HERE, THERE = "10.96.0.1", "10.96.0.2"  # the host's end and the guest's
 PORT = 5001
+TRANSFER = 240  # seconds, for any of the transfers below
 
 
 def stream(length, busybox="/bin/busybox"):
-    """A shell command that prints so many bytes that all sides have: busybox itself, again and again."""
-    return f"while cat {busybox}; do :; done 2>/dev/null | head -c {length}"
+    """A shell command that prints so many bytes that all sides have: busybox itself, again and again, by one process."""
+    times = -(-length // images.busybox().stat().st_size)
+    return f"cat {' '.join([busybox] * times)} | head -c {length}"
 
 
 def stream_md5(length):
@@ -57,7 +59,7 @@ class Net:
         """Bytes from the guest to the host, as both sides' MD5: (wanted, found)."""
         receiver = self.host.start(f"{self.host.busybox} nc -l -p {PORT} | md5sum")
         self._listening()
-        self.shell.run(f"({stream(length)}) | nc {HERE} {PORT}", 600)
+        self.shell.run(f"({stream(length)}) | nc {HERE} {PORT}", TRANSFER)
         assert receiver.wait(60) == 0
         return stream_md5(length), receiver.output.decode()[:32]
 
@@ -66,14 +68,14 @@ class Net:
         sender = self.host.start(f"({stream(length, self.host.busybox)}) | {self.host.busybox} nc -l -p {PORT}")
         self._listening()
         # An input that does not end: nc would take its own end for the connection's.
-        said = self.shell.run(f"[ -p /input ] || mkfifo /input; nc {HERE} {PORT} <>/input | md5sum", 600)
+        said = self.shell.run(f"[ -p /input ] || mkfifo /input; nc {HERE} {PORT} <>/input | md5sum", TRANSFER)
         sender.wait(60)
         return stream_md5(length), re.search(r"[0-9a-f]{32}", said)[0]
 
 
 def test_many_mib_each_way_on_two_pairs_of_queues_with_mtu_9000(host, debian):
     # Emulated, a hundred take minutes.
-    length = (10 if host.emulated else 100) * MIB
+    length = (8 if host.emulated else 100) * MIB
     net = Net(host, debian, ",num_queues=4,mtu=9000")
     assert net.shell.run("cat /sys/class/net/eth0/address").strip() == MAC
     assert net.shell.run("cat /sys/class/net/eth0/mtu").strip() == "9000"
@@ -91,12 +93,14 @@ def test_many_mib_each_way_on_two_pairs_of_queues_with_mtu_9000(host, debian):
     assert "husk0" not in host.run("ls /sys/class/net")[1]
 
 
-# Three kills, each once as many bytes again have gone through the tap, so that there are always some on their way.
+# Bytes each way while the back-end is killed three times, each once as many bytes again have gone through the tap: there are
+# always some on their way.
+UNDER_KILLS = 12 * MIB
 KILLER = f"""
 moved() {{ echo $(($(cat /sys/class/net/husk0/statistics/rx_bytes) + $(cat /sys/class/net/husk0/statistics/tx_bytes))); }}
 for n in 1 2 3; do
     from=$(moved)
-    while [ $(($(moved) - from)) -lt {2 * MIB} ]; do sleep 0.1; done
+    while [ $(($(moved) - from)) -lt {UNDER_KILLS // 6} ]; do sleep 0.1; done
     kill -9 $(pidof husk-backend) || exit 1
 done
 """
@@ -106,7 +110,7 @@ def test_a_back_end_that_is_killed_while_busy_loses_the_guest_nothing(host, debi
     net = Net(host, debian)
     for direction in (net.guest_sends, net.guest_receives):
         killer = host.start(KILLER)
-        wanted, found = direction(20 * MIB)
+        wanted, found = direction(UNDER_KILLS)
         assert found == wanted
         assert killer.wait(60) == 0
     for _ in range(6):

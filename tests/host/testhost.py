@@ -33,10 +33,17 @@ _STREAMS = {ord("O"): "output", ord("R"): "errors", ord("V"): "events"}
 _START_PTY = 1
 _PIECE = 1 << 16
 _PR_SET_PDEATHSIG = 1
+# husk's exit status after a triple fault of the guest, and what share of a processor an idle guest stays far below.
+_TRIPLE_FAULT = 4
+_BUSY = 0.3
 
 
 class HostError(Exception):
     """The host failed, or what a test waited for did not come; says what was seen instead."""
+
+
+class EmulatorFault(HostError):
+    """The emulated host failed in one of the ways that QEMU has and husk cannot cause (docs/testing.md): try again."""
 
 
 def _die_with_parent():
@@ -71,20 +78,25 @@ class Process:
         state = "running" if self.status is None else f"ended with {self.status}"
         return f"{self.command}\n{state}\n-- output\n{text}\n-- errors\n{errors}\n-- events\n{events}"
 
+    def failure(self, what):
+        """An exception to raise: what is wrong, and all that is known of this process."""
+        fault = self._host.fault(self)
+        if fault:
+            return EmulatorFault(f"{what} ({fault})\n{self._describe()}")
+        return HostError(f"{what}\n{self._describe()}")
+
     def _wait_until(self, ready, timeout, what):
         """Wait for ready() to give something true, looking again whenever the host reports something."""
         deadline = time.monotonic() + timeout
         with self._host.changed:
-            while True:
-                found = ready()
-                if found:
-                    return found
-                if self._host.lost:
-                    raise HostError(f"the host is gone: {self._host.lost}\n{self._describe()}")
+            while not (found := ready()) and not self._host.lost:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise HostError(f"not within {timeout} s: {what}\n{self._describe()}")
+                    break
                 self._host.changed.wait(left)
+        if not found:
+            raise self.failure(f"the host is gone: {self._host.lost}" if self._host.lost else f"not within {timeout} s: {what}")
+        return found
 
     def expect(self, pattern, timeout, stream="output"):
         """
@@ -99,11 +111,12 @@ class Process:
             match = compiled.search(getattr(self, stream), self._seen[stream])
             if match:
                 self._seen[stream] = match.end()
-            elif self.status is not None:
-                raise HostError(f"ended before its {stream} matched {pattern!r}\n{self._describe()}")
-            return match
+            return match or self.status is not None
 
-        return self._wait_until(look, timeout, f"{stream} matching {pattern!r}")
+        match = self._wait_until(look, timeout, f"{stream} matching {pattern!r}")
+        if match is True:
+            raise self.failure(f"ended before its {stream} matched {pattern!r}")
+        return match
 
     def wait(self, timeout):
         """Wait for the end; returns the exit status, or 128 plus the signal's number."""
@@ -178,6 +191,10 @@ class Host:
         with self._sending:
             self._connection.sendall(_HEAD.pack(number, kind[0], len(data)) + data)
 
+    def fault(self, process):
+        """The host's own fault for which a process did not do what it should, in words; None if it is not known to have one."""
+        del process
+
     def wait_for_agent(self, timeout):
         """Wait until the agent says hello; False when it did not in time."""
         with self.changed:
@@ -198,7 +215,7 @@ class Host:
         process.end_input()
         process.wait(timeout)
         if check and process.status != 0:
-            raise HostError(process._describe())
+            raise process.failure("failed")
         return process.status, process.output.decode(errors="replace")
 
     def put(self, local, remote, mode=0o644):
@@ -207,13 +224,13 @@ class Host:
         process.write(pathlib.Path(local).read_bytes())
         process.end_input()
         if process.wait(120) != 0:
-            raise HostError(process._describe())
+            raise process.failure("failed")
 
     def get(self, remote):
         """The bytes of a file of the host."""
         process = self.start(f"cat {shlex.quote(str(remote))}")
         if process.wait(120) != 0:
-            raise HostError(process._describe())
+            raise process.failure("failed")
         return process.output
 
     def follow(self, path):
@@ -258,7 +275,7 @@ class EmulatedHost(Host):
     # guests run; q35, because microvm hangs under emulation.
     machine = ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,+svm,+npt", "-smp", "2", "-m", "4096"]
 
-    def __init__(self, husk, log=None, start_timeout=120, firmware=False):
+    def __init__(self, husk, log=None, start_timeout=120):
         self.folder = "/tmp"
         self.agent = "/agent"
         self.husk = "/usr/bin/husk"
@@ -288,7 +305,7 @@ class EmulatedHost(Host):
             self._errors = tempfile.TemporaryFile()
             self._qemu = subprocess.Popen([*command, "-initrd", f"/proc/self/fd/{initramfs.fileno()}"],
                                           pass_fds=[theirs.fileno(), initramfs.fileno()], stdin=subprocess.DEVNULL,
-                                          env=images.qemu_environment() if firmware else None,
+                                          env=images.qemu_environment(),
                                           stderr=self._errors, preexec_fn=_die_with_parent())
         super().__init__(mine)
         up = self.wait_for_agent(start_timeout)
@@ -298,6 +315,27 @@ class EmulatedHost(Host):
         # Huge pages as guests fault, so that husk does not collapse pages under a running guest: QEMU then walks a guest's
         # page tables wrongly now and then, and the guest takes a triple fault (docs/testing.md).
         self.run(f"echo advise > {SHMEM_ENABLED}")
+
+    def fault(self, process):
+        if self.lost:
+            return f"it is the emulated host that ended:\n{self.console()}"
+        if process.status == _TRIPLE_FAULT and b"triple-fault" in process.events:
+            return "triple faults come of the emulation"
+        if process.status is None and self._vcpus_busy() > _BUSY:
+            return "the guest's processors are busy: guests hang in the emulation"
+        return None
+
+    def _vcpus_busy(self):
+        """For how much of two seconds the vCPUs of all guests run, as processors; all of it if the host does not answer."""
+        # Fields of /proc/PID/task/TID/stat behind the name in parentheses: utime and stime.
+        ticks = ("cat /proc/[0-9]*/task/*/stat 2>/dev/null | grep '(vcpu' | sed 's/.*) //' | "
+                 "awk '{ n += $12 + $13 } END { print n + 0 }'")
+        process = self.start(f"{ticks}; sleep 2; {ticks}")
+        with self.changed:
+            if not self.changed.wait_for(lambda: process.status is not None or self.lost, 30) or self.lost:
+                return 1.0
+        first, last = map(int, process.output.split())
+        return (last - first) / os.sysconf("SC_CLK_TCK") / 2
 
     def console(self):
         """The end of what QEMU, the emulated host's kernel and its first process printed."""
@@ -344,12 +382,9 @@ def local_kvm_problem(husk):
 
 
 @contextlib.contextmanager
-def choose(problem, husk, log=None, firmware=False):
-    """The host to run guests on, ready for use: the emulated one if local_kvm_problem() found a problem.
-
-    @firmware: guests start in firmware, which the emulated host needs some help with.
-    """
-    host = EmulatedHost(husk, log, firmware=firmware) if problem else LocalHost(husk)
+def choose(problem, husk, log=None):
+    """The host to run guests on, ready for use: the emulated one if local_kvm_problem() found a problem."""
+    host = EmulatedHost(husk, log) if problem else LocalHost(husk)
     try:
         yield host
     finally:

@@ -1,0 +1,23 @@
+"""What is taken for a fault of the emulated host, and tried again, and what never is."""
+
+import pytest
+
+import testhost
+
+
+def failure(wait, *arguments):
+    """The exception that a wait ends in."""
+    with pytest.raises(testhost.HostError) as raised:
+        wait(*arguments)
+    return type(raised.value)
+
+
+def test_a_triple_fault_and_spinning_processors_may_be_the_emulations_and_an_idle_guest_is_not(host, start):
+    machines = [start("--kernel", f"{host.folder}/{name}.elf", "--memory", "size=64M") for name in ("triplefault", "halt")]
+    of_the_emulation = testhost.EmulatorFault if host.emulated else testhost.HostError
+    assert failure(machines[0].ends_with, 0) is of_the_emulation
+    machines[1].event("booted")
+    assert failure(machines[1].expect, "never printed", 1) is testhost.HostError
+    spinning = start("--kernel", f"{host.folder}/spin.elf", "--memory", "size=64M")
+    spinning.event("booted")
+    assert failure(spinning.expect, "never printed", 1) is of_the_emulation
