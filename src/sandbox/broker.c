@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "husk_version.h"
 #include "sandbox/broker_internal.h"
@@ -17,7 +18,6 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define REPLY_TIMEOUT_MS 5000
 #define STOP_TIMEOUT_MS 5000
@@ -29,13 +29,6 @@ struct broker {
     pthread_mutex_t lock; /* one request at a time */
     uint32_t sequence;
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 int broker_find_backend(char *program, struct error *err)
 {
@@ -209,9 +202,9 @@ static int ask(struct broker *broker, struct broker_request *request, int fds[BR
     request->sequence = ++broker->sequence;
     if (send(broker->fd, request, sizeof(*request), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return error_set_errno(err, -errno, "the broker process is gone");
-    int64_t deadline = now_ms() + REPLY_TIMEOUT_MS;
+    int64_t deadline = clock_ms() + REPLY_TIMEOUT_MS;
     for (;;) {
-        int64_t left = deadline - now_ms();
+        int64_t left = deadline - clock_ms();
         int ret = receive(broker->fd, &reply, fds, (int)MAX(left, 0));
         if (ret == 0 && reply.sequence == request->sequence)
             break;

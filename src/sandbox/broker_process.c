@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -54,13 +55,21 @@ static const char *id_of(const struct broker_state *state, unsigned device)
     return config_device(state->context->config, device).id;
 }
 
-/** reap() - the back-end of @device has ended. */
+/**
+ * reap() - the back-end of @device has ended.
+ *
+ * One that somebody traces can be reaped only once its tracer has let go of it (ptrace(2)): then this waits a moment, and
+ * is to be called again.
+ */
 static void reap(struct broker_state *state, unsigned device)
 {
+    static const struct timespec moment = {.tv_nsec = 1000000};
     struct backend *backend = &state->backends[device];
     int status = 0;
-    if (waitpid(backend->pid, &status, WNOHANG) != backend->pid)
+    if (waitpid(backend->pid, &status, WNOHANG) != backend->pid) {
+        nanosleep(&moment, NULL);
         return;
+    }
     int pid = (int)backend->pid;
     if (WIFSIGNALED(status) && !backend->killed)
         log_warn("%s: its back-end (pid %d) was ended by SIG%s", id_of(state, device), pid,
@@ -78,11 +87,13 @@ static void reap(struct broker_state *state, unsigned device)
 static bool wait_for_end(struct broker_state *state, unsigned device, int timeout_ms)
 {
     struct backend *backend = &state->backends[device];
-    if (!backend->pid)
-        return true;
-    struct pollfd ended = {.fd = backend->pidfd, .events = POLLIN};
-    if (poll(&ended, 1, timeout_ms) == 1)
-        reap(state, device);
+    int64_t deadline = clock_ms() + timeout_ms, left = timeout_ms;
+    while (backend->pid && left >= 0) {
+        struct pollfd ended = {.fd = backend->pidfd, .events = POLLIN};
+        if (poll(&ended, 1, (int)left) == 1)
+            reap(state, device);
+        left = deadline - clock_ms() - 1;
+    }
     return backend->pid == 0;
 }
 
@@ -268,14 +279,9 @@ static void serve(struct broker_state *state, struct pollfd *polls)
 
 static void end_all(struct broker_state *state)
 {
-    struct timespec start, now;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    for (unsigned i = 0; i < state->n; i++) {
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        int64_t passed =
-            (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
-        wait_for_end(state, i, (int)MAX(END_GRACE_MS - passed, 0));
-    }
+    int64_t deadline = clock_ms() + END_GRACE_MS;
+    for (unsigned i = 0; i < state->n; i++)
+        wait_for_end(state, i, (int)MAX(deadline - clock_ms(), 0));
     for (unsigned i = 0; i < state->n; i++)
         kill_backend(state, i);
     for (unsigned i = 0; i < state->n; i++)

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -14,7 +15,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 /* A back-end that died is started again at once; one that dies again soon, after a while that doubles. */
 #define RETRY_FIRST_MS 100
@@ -24,13 +24,6 @@
 
 /* The control thread's stack: two errors of 1.5 KiB, two messages and printf() are the deepest there is. */
 #define STACK_BYTES KIB(128)
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static bool is_connected(const struct vhost_user_device *device)
 {
@@ -44,7 +37,7 @@ static void retry_later(struct vhost_user_device *device)
     if (device->failures)
         delay = MIN((int64_t)RETRY_FIRST_MS << MIN(device->failures - 1, 10u), RETRY_MOST_MS);
     device->failures++;
-    device->retry_at = now_ms() + delay;
+    device->retry_at = clock_ms() + delay;
 }
 
 /** lose() - the connection is gone or of no more use: @why. */
@@ -56,7 +49,7 @@ static void lose(struct vhost_user_device *device, const char *why)
     device_disconnect(device);
     if (params->own_backend)
         params->ops->kill(params->ctx);
-    if (now_ms() - device->connected_at >= STEADY_MS)
+    if (clock_ms() - device->connected_at >= STEADY_MS)
         device->failures = 0;
     retry_later(device);
 }
@@ -104,7 +97,7 @@ static void start(struct vhost_user_device *device, bool recover)
 static void reconnect(struct vhost_user_device *device)
 {
     struct error err = ERROR_INIT;
-    device->connected_at = now_ms();
+    device->connected_at = clock_ms();
     if (device_connect(device, true, &err) < 0) {
         /* Said aloud a few times; a socket that nobody serves any more is not worth a full disk of lines. */
         log_message(device->failures < 4 ? LOG_WARN : LOG_DEBUG, "%s: %s", device->params.name,
@@ -263,7 +256,7 @@ static void wait_for_event(struct vhost_user_device *device)
 {
     int timeout = -1;
     if (!is_connected(device))
-        timeout = (int)MAX(device->retry_at - now_ms(), 0);
+        timeout = (int)MAX(device->retry_at - clock_ms(), 0);
     struct pollfd fds[] = {
         {.fd = device->wake_fd, .events = POLLIN},
         {.fd = device->frontend.fd, .events = POLLIN | POLLRDHUP},
@@ -298,7 +291,7 @@ static void go_on(struct vhost_user_device *device)
 {
     if (is_connected(device) && device->frontend.config_changed && !device->broken)
         take_new_config(device);
-    if (!is_connected(device) && now_ms() >= device->retry_at)
+    if (!is_connected(device) && clock_ms() >= device->retry_at)
         reconnect(device);
 }
 
@@ -437,7 +430,7 @@ struct vhost_user_device *vhost_user_device_new(const struct vhost_user_device_p
         ret = device_net_init(device, err);
     if (ret == 0)
         ret = device_connect(device, false, err);
-    device->connected_at = now_ms();
+    device->connected_at = clock_ms();
     if (ret == 0)
         ret = show(device, err);
     if (ret == 0)

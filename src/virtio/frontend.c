@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "virtio/pci.h"
 
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <poll.h>
 #include <stddef.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define PROTOCOL_FEATURES                                                                  \
     (VHOST_USER_PROTOCOL_MQ | VHOST_USER_PROTOCOL_REPLY_ACK | VHOST_USER_PROTOCOL_CONFIG | \
@@ -23,22 +23,15 @@
 
 #define CONFIG_HEAD offsetof(struct vhost_user_config, data)
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int time_left(const struct vhost_user_frontend *f)
 {
-    int64_t left = f->deadline_ms - now_ms();
+    int64_t left = f->deadline_ms - clock_ms();
     return left > 0 ? (int)left : 0;
 }
 
 void frontend_begin(struct vhost_user_frontend *f, int timeout_ms)
 {
-    f->deadline_ms = now_ms() + timeout_ms;
+    f->deadline_ms = clock_ms() + timeout_ms;
 }
 
 /** send_request() - @msg with its version, and NEED_REPLY if @ack. */

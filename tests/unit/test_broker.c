@@ -5,9 +5,9 @@
 
 #include <cmocka.h>
 
+#include "broker_fixture.h"
+
 #include "base/cleanup.h"
-#include "base/log.h"
-#include "config/options.h"
 #include "sandbox/broker.h"
 
 #include <errno.h>
@@ -15,197 +15,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define WAIT_MS 10000
-
-/* A folder of its own for each test, with a disk image in it. */
-struct fixture {
-    char folder[64];
-    char image[96], other[96], socket[96];
-    struct vm_config config;
-};
-
-static void write_file(const char *path, const char *text)
-{
-    _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-}
-
-static int set_up(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    assert_non_null(f);
-    strcpy(f->folder, "/tmp/husk-broker-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    snprintf(f->image, sizeof(f->image), "%s/a.img", f->folder);
-    snprintf(f->other, sizeof(f->other), "%s/b.img", f->folder);
-    snprintf(f->socket, sizeof(f->socket), "%s/s", f->folder);
-    write_file(f->image, "0123456789abcdef");
-    write_file(f->other, "other");
-    config_init_defaults(&f->config);
-    log_set_level(LOG_ERROR);
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    unlink(f->image);
-    unlink(f->other);
-    unlink(f->socket);
-    rmdir(f->folder);
-    config_release(&f->config);
-    free(f);
-    return 0;
-}
-
-/** configure_words() - "--kernel k" and @n words. */
-static void configure_words(struct fixture *f, const char *const *words, int n)
-{
-    const char *argv[8] = {"--kernel", "k"};
-    memcpy(argv + 2, words, (size_t)n * sizeof(words[0]));
-    struct config_request request;
-    struct error err = ERROR_INIT;
-    config_release(&f->config);
-    assert_int_equal(config_parse_args(&f->config, n + 2, (char **)argv, &request, &err), 0);
-    config_request_release(&request);
-    assert_int_equal(config_validate(&f->config, &err), 0);
-}
-
-/** configure() - "--disk @first", "--disk @second" if it is not NULL. */
-static void configure(struct fixture *f, const char *first, const char *second)
-{
-    const char *words[] = {"--disk", first, second};
-    configure_words(f, words, second ? 3 : 2);
-}
-
-static struct fixture *configure_image(struct fixture *f, const char *more)
-{
-    char text[256];
-    snprintf(text, sizeof(text), "path=%s%s", f->image, more);
-    configure(f, text, NULL);
-    return f;
-}
-
-static struct broker *start_lending(struct fixture *f, const struct broker_lent *lent)
-{
-    struct error err = ERROR_INIT;
-    struct broker *broker = broker_start(&f->config, lent, &err);
-    if (!broker)
-        fail_msg("%s", err.message);
-    return broker;
-}
-
-static struct broker *start(struct fixture *f)
-{
-    return start_lending(f, &BROKER_LENT_NONE);
-}
-
-struct link {
-    int fd, pidfd;
-};
-
-static struct link link_to(struct broker *broker, unsigned device, bool again)
-{
-    struct link link = {-1, -1};
-    struct error err = ERROR_INIT;
-    if (broker_connect(broker, device, again, &link.fd, &link.pidfd, &err) < 0)
-        fail_msg("%s", err.message);
-    return link;
-}
-
-static void unlink_from(struct link *link)
-{
-    cleanup_close(&link->fd);
-    cleanup_close(&link->pidfd);
-}
-
-/** read_line() - up to the line break, which is left out. */
-static void read_line(int fd, char *text, size_t size)
-{
-    size_t len = 0;
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-    while (len + 1 < size && poll(&ready, 1, WAIT_MS) == 1 && read(fd, text + len, 1) == 1 &&
-           text[len] != '\n')
-        len++;
-    text[len] = '\0';
-}
-
-static void skip_line(int fd)
-{
-    char text[2048];
-    read_line(fd, text, sizeof(text));
-    assert_non_null(strstr(text, "fds"));
-}
-
-/** ask() - one command of the stand-in's, done when this returns. */
-static void ask(int fd, char command)
-{
-    char answer = 0;
-    assert_int_equal(write(fd, &command, 1), 1);
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-    assert_int_equal(poll(&ready, 1, WAIT_MS), 1);
-    assert_int_equal(read(fd, &answer, 1), 1);
-    assert_int_equal(answer, command);
-}
-
-static void assert_ends(int pidfd)
-{
-    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-    assert_int_equal(poll(&ended, 1, WAIT_MS), 1);
-}
-
-/** pid_field() - field @name, a process id, of /proc/<pid>/status. */
-static int pid_field(int pid, const char *name)
-{
-    char path[64], line[256];
-    snprintf(path, sizeof(path), "/proc/%d/status", pid);
-    _cleanup_fclose_ FILE *in = fopen(path, "re");
-    assert_non_null(in);
-    while (fgets(line, sizeof(line), in))
-        if (strncmp(line, name, strlen(name)) == 0)
-            return atoi(line + strlen(name) + 1);
-    fail_msg("%s has no %s", path, name);
-    return -1;
-}
-
-/** pid_of() - the process of @pidfd, from its fdinfo. */
-static int pid_of(int pidfd)
-{
-    char path[64], line[256];
-    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-    _cleanup_fclose_ FILE *in = fopen(path, "re");
-    assert_non_null(in);
-    while (fgets(line, sizeof(line), in))
-        if (strncmp(line, "Pid:", 4) == 0)
-            return atoi(line + 4);
-    fail_msg("%s has no Pid", path);
-    return -1;
-}
-
-static int broker_pid_of(const struct link *link)
-{
-    return pid_field(pid_of(link->pidfd), "PPid:");
-}
-
-static void assert_refused(struct fixture *f, int code, const char *message, const char *hint)
-{
-    struct error err = ERROR_INIT;
-    assert_null(broker_start(&f->config, &BROKER_LENT_NONE, &err));
-    if (!strstr(err.message, message) || !strstr(err.hint, hint))
-        fail_msg("'%s' (%s) is not '%s' (%s)", err.message, err.hint, message, hint);
-    assert_int_equal(err.code, code);
-}
 
 static void a_back_end_gets_its_words_and_five_descriptors(void **state)
 {
@@ -371,6 +188,48 @@ static void the_one_before_has_ended_when_the_next_is_started(void **state)
     ask(second.fd, 'w');
     unlink_from(&first);
     unlink_from(&second);
+    broker_stop(broker);
+}
+
+/** trace() - the process of @pidfd, until a moment after its end. Returns whether the tracing began. */
+static bool trace(int pidfd, pid_t *tracer)
+{
+    int ready[2];
+    char begun = 0;
+    assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+    pid_t pid = pid_of(pidfd);
+    *tracer = fork();
+    assert_true(*tracer >= 0);
+    if (*tracer == 0) {
+        if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0 || write(ready[1], "t", 1) != 1)
+            _exit(1);
+        struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+        poll(&ended, 1, WAIT_MS);
+        usleep(100000);
+        _exit(0);
+    }
+    close(ready[1]);
+    bool is_traced = read(ready[0], &begun, 1) == 1;
+    close(ready[0]);
+    return is_traced;
+}
+
+static void one_that_a_tracer_holds_is_waited_for(void **state)
+{
+    struct fixture *f = configure_image(*state, "");
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    pid_t tracer;
+    skip_line(link.fd);
+    if (!trace(link.pidfd, &tracer)) {
+        print_message("needs leave to trace processes (kernel.yama.ptrace_scope)\n");
+        skip();
+    }
+    struct link next = link_to(broker, 0, true);
+    skip_line(next.fd);
+    assert_int_equal(waitpid(tracer, NULL, 0), tracer);
+    unlink_from(&link);
+    unlink_from(&next);
     broker_stop(broker);
 }
 
@@ -581,6 +440,7 @@ int main(void)
         TEST(a_back_end_that_died_is_started_again_and_waits_for_the_lock),
         TEST(a_stopped_back_end_can_be_killed),
         TEST(the_one_before_has_ended_when_the_next_is_started),
+        TEST(one_that_a_tracer_holds_is_waited_for),
         TEST(a_file_that_took_the_place_of_the_disk_is_refused),
         TEST(a_disk_that_somebody_else_locks_is_refused_with_his_name),
         TEST(what_cannot_be_a_disk_is_refused_with_a_sentence),
