@@ -42,11 +42,31 @@ struct kvm_memory {
     uint64_t gpa;
     uint64_t len; /* bytes; 0 removes the slot */
     void *hva;
+    bool
+        has_private; /* @guest_memfd is its private half, from offset 0 on; needs kvm->memory_region2 */
+    int guest_memfd;
 };
 
 /** kvm_set_memory() - make, change or remove a memory slot. */
 int kvm_set_memory(const struct kvm *kvm, int vm_fd, const struct kvm_memory *memory,
                    struct error *err);
+
+/** kvm_has() - what KVM_CHECK_EXTENSION answers for @capability on a system's or VM's descriptor; 0 for none. */
+int kvm_has(int fd, int capability);
+
+/**
+ * kvm_create_guest_memfd() - memory of @vm_fd that only its guest reaches; closed on exec.
+ * @size: bytes, whole pages.
+ *
+ * It keeps the VM alive while it is open. Return: the descriptor or -errno.
+ */
+int kvm_create_guest_memfd(int vm_fd, uint64_t size, struct error *err);
+
+/** kvm_set_private() - make @len bytes at @gpa private or shared, whole pages. All of them or, on failure, none. */
+int kvm_set_private(int vm_fd, uint64_t gpa, uint64_t len, bool private, struct error *err);
+
+/** kvm_exit_map_gpa_range() - have the guest's KVM_HC_MAP_GPA_RANGE end KVM_RUN. Before the first vCPU. */
+int kvm_exit_map_gpa_range(int vm_fd, struct error *err);
 
 /** kvm_set_identity_map() - pages that Intel processors need for real mode: one at @identity_map, three at @tss.
  * Both below 4 GiB, where the guest has no RAM; without meaning on AMD. Before the first vCPU.
@@ -98,6 +118,16 @@ int kvm_vcpu_set_state(const struct kvm_vcpu *vcpu, const struct plan_vcpu *stat
 
 /** kvm_vcpu_rip() - where a stopped vCPU stands, for messages; 0 if KVM does not tell. */
 uint64_t kvm_vcpu_rip(const struct kvm_vcpu *vcpu);
+
+/**
+ * kvm_vcpu_prefault() - map @len bytes at @gpa, whole pages, as if the guest touched them. @vcpu must not run.
+ *
+ * Return: bytes done, at least a page, or -errno: -EINTR and -EAGAIN are for trying again.
+ */
+int64_t kvm_vcpu_prefault(const struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t len);
+
+/** kvm_vcpu_memory_fault() - what KVM_RUN reported with KVM_EXIT_MEMORY_FAULT. */
+struct kvm_memory_fault kvm_vcpu_memory_fault(const struct kvm_vcpu *vcpu);
 
 /* Interrupt routing: which message each GSI sends. Changes are collected and given to KVM in one call. */
 struct kvm_routes;

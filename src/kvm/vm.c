@@ -9,7 +9,10 @@ int kvm_set_memory(const struct kvm *kvm, int vm_fd, const struct kvm_memory *me
 {
     if (memory->readonly && !kvm->readonly_memory)
         return error_set(err, -ENOTSUP, "this KVM has no read-only memory (KVM_CAP_READONLY_MEM)");
-    uint32_t flags = memory->readonly ? KVM_MEM_READONLY : 0;
+    if (memory->has_private && !kvm->memory_region2)
+        return error_set(err, -ENOTSUP, "this KVM has no private memory (KVM_CAP_USER_MEMORY2)");
+    uint32_t flags = (memory->readonly ? (uint32_t)KVM_MEM_READONLY : 0) |
+                     (memory->has_private ? (uint32_t)KVM_MEM_GUEST_MEMFD : 0);
     int ret;
     if (kvm->memory_region2) {
         struct kvm_userspace_memory_region2 region = {
@@ -18,6 +21,7 @@ int kvm_set_memory(const struct kvm *kvm, int vm_fd, const struct kvm_memory *me
             .guest_phys_addr = memory->gpa,
             .memory_size = memory->len,
             .userspace_addr = (uintptr_t)memory->hva,
+            .guest_memfd = memory->has_private ? (uint32_t)memory->guest_memfd : 0,
         };
         ret = ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION2, &region);
     } else {
