@@ -3,6 +3,7 @@
 #include "backends/console.h"
 #include "backends/net.h"
 #include "backends/rng.h"
+#include "backends/vsock.h"
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -21,7 +22,7 @@ enum { STATUS_ENDED = 0, STATUS_ERROR = 1, STATUS_USAGE = 2 };
 
 /* Ended by NULL. */
 static const struct backend_kind *const kinds[] = {
-    &blk_kind, &console_kind, &rng_kind, &net_kind, NULL,
+    &blk_kind, &console_kind, &rng_kind, &net_kind, &vsock_kind, NULL,
 };
 
 enum { OPTION_SOCKET = 1, OPTION_FD, OPTION_NAME, OPTION_LOG_FORMAT, OPTION_SECCOMP, OPTION_HELP };
@@ -191,11 +192,10 @@ static int serve(const struct backend_kind *kind, void *state, const struct sett
     _cleanup_close_ int stop_fd = take_signals(err);
     if (stop_fd < 0)
         return STATUS_ERROR;
-    struct vu_backend backend = {0};
+    struct vu_backend backend = {.name = name, .seccomp = settings->seccomp};
     int ret = kind->open(state, &backend, err);
     if (ret < 0)
         return ret == -EINVAL ? STATUS_USAGE : STATUS_ERROR;
-    backend.name = name;
     int listener = settings->socket ? vu_listen(settings->socket, err) : -1;
     if (settings->socket && listener < 0)
         return STATUS_ERROR;

@@ -125,6 +125,8 @@ static int reset_device(struct vu_server *server, struct vhost_user_msg *msg,
     (void)fds;
     (void)err;
     rings_pause(server);
+    if (msg->request == VHOST_USER_RESET_DEVICE)
+        rings_stopped(server);
     for (unsigned i = 0; i < server->n_rings; i++) {
         struct ring *ring = &server->rings[i];
         ring->enabled = false;
@@ -253,7 +255,7 @@ static int set_vring_num(struct vu_server *server, struct vhost_user_msg *msg,
     if (num == 0 || num > ring->queue.num_max || (num & (num - 1)))
         return error_set(err, -EINVAL, "a queue cannot have %u descriptors; %u are the most", num,
                          ring->queue.num_max);
-    ring_pause(ring);
+    ring_pause(server, ring);
     ring->queue.num = (uint16_t)num;
     ring->fresh = true;
     return rings_resume(server, err);
@@ -269,7 +271,7 @@ static int set_vring_addr(struct vu_server *server, struct vhost_user_msg *msg,
         return -EINVAL;
     if (addr->flags & ~VHOST_USER_VRING_LOG)
         return error_set(err, -EINVAL, "vring addresses with flags %#x", addr->flags);
-    ring_pause(ring);
+    ring_pause(server, ring);
     ring->queue.addr = *addr;
     ring->queue.addr_set = true;
     return rings_resume(server, err);
@@ -285,7 +287,7 @@ static int set_vring_base(struct vu_server *server, struct vhost_user_msg *msg,
     if (msg->payload.state.num > UINT16_MAX)
         return error_set(err, -EINVAL, "a split virtqueue cannot begin at %#x",
                          msg->payload.state.num);
-    ring_pause(ring);
+    ring_pause(server, ring);
     ring->queue.last_avail = (uint16_t)msg->payload.state.num;
     ring->fresh = true;
     return rings_resume(server, err);
@@ -298,10 +300,12 @@ static int get_vring_base(struct vu_server *server, struct vhost_user_msg *msg,
     struct ring *ring = find_ring(server, msg->payload.state.index, err);
     if (!ring)
         return -EINVAL;
-    ring_pause(ring);
+    ring_pause(server, ring);
     ring->started = false;
     msg->payload.state.num = ring->queue.last_avail;
-    return 0;
+    rings_stopped(server);
+    /* A thread for all rings goes on with the others. */
+    return server->backend->ops->run_all ? rings_resume(server, err) : 0;
 }
 
 static int set_vring_enable(struct vu_server *server, struct vhost_user_msg *msg,
@@ -316,7 +320,7 @@ static int set_vring_enable(struct vu_server *server, struct vhost_user_msg *msg
                          msg->payload.state.num);
     ring->enabled = msg->payload.state.num;
     if (!ring->enabled)
-        ring_pause(ring);
+        ring_pause(server, ring);
     return rings_resume(server, err);
 }
 
@@ -324,8 +328,8 @@ static int set_vring_enable(struct vu_server *server, struct vhost_user_msg *msg
  * replace_event() - kick, call or err of a ring: @fds[0], or none. An event that is written takes another's place while
  * the queue runs, for some front-ends change them whenever a vector is masked; all else wants the queue to rest.
  */
-static int replace_event(struct ring *ring, int *event, struct vhost_user_fds *fds,
-                         struct error *err)
+static int replace_event(struct vu_server *server, struct ring *ring, int *event,
+                         struct vhost_user_fds *fds, struct error *err)
 {
     int ret = fds->n ? fd_set_nonblock(fds->fd[0]) : 0;
     if (ret < 0)
@@ -334,7 +338,7 @@ static int replace_event(struct ring *ring, int *event, struct vhost_user_fds *f
         return dup3(fds->fd[0], *event, O_CLOEXEC) < 0
                    ? error_set_errno(err, -errno, "a queue's event")
                    : 0;
-    ring_pause(ring);
+    ring_pause(server, ring);
     if (*event >= 0)
         close(*event);
     *event = vhost_user_fds_take(fds);
@@ -353,7 +357,7 @@ static int set_vring_event(struct vu_server *server, struct vhost_user_msg *msg,
     if (fds->n != (value & VHOST_USER_VRING_NO_FD ? 0 : 1))
         return error_set(err, -EPROTO, "%u descriptors came for a queue's event", fds->n);
     struct vu_queue *queue = &ring->queue;
-    int ret = replace_event(ring,
+    int ret = replace_event(server, ring,
                             msg->request == VHOST_USER_SET_VRING_KICK   ? &queue->kick_fd
                             : msg->request == VHOST_USER_SET_VRING_CALL ? &queue->call_fd
                                                                         : &queue->err_fd,

@@ -1,6 +1,7 @@
 /*
- * The threads of a connection's rings, one each. Guest memory, addresses and features change only while the threads
- * they concern do not exist: a change pauses them, and rings_resume() starts what is complete again.
+ * The threads of a connection's rings, one each, or one for all of them where the device wants it so. Guest memory,
+ * addresses and features change only while the threads they concern do not exist: a change pauses them, and
+ * rings_resume() starts what is complete again.
  */
 #include "backends/server_internal.h"
 
@@ -15,7 +16,8 @@ int rings_create(struct vu_server *server, struct error *err)
 {
     const struct vu_backend *backend = server->backend;
     server->rings = calloc(backend->n_queues, sizeof(*server->rings));
-    if (!server->rings)
+    server->shared = calloc(backend->n_queues, sizeof(struct vu_queue *));
+    if (!server->rings || !server->shared)
         return error_set(err, -ENOMEM, "out of memory for %u queues", backend->n_queues);
     for (; server->n_rings < backend->n_queues; server->n_rings++) {
         struct vu_queue *queue = &server->rings[server->n_rings].queue;
@@ -33,7 +35,9 @@ void rings_destroy(struct vu_server *server)
     for (unsigned i = 0; i < server->n_rings; i++)
         vring_release(&server->rings[i].queue);
     free(server->rings);
+    free(server->shared);
     server->rings = NULL;
+    server->shared = NULL;
     server->n_rings = 0;
 }
 
@@ -45,15 +49,24 @@ static void tell_to_stop(struct ring *ring)
         (void)!write(ring->queue.stop_fd, &one, sizeof(one));
 }
 
-void ring_pause(struct ring *ring)
+static void forget_to_stop(struct ring *ring)
+{
+    uint64_t count;
+    (void)!read(ring->queue.stop_fd, &count, sizeof(count));
+    ring->running = false;
+}
+
+void ring_pause(struct vu_server *server, struct ring *ring)
 {
     if (!ring->running)
         return;
+    if (server->backend->ops->run_all) {
+        rings_pause(server);
+        return;
+    }
     tell_to_stop(ring);
     pthread_join(ring->thread, NULL);
-    ring->running = false;
-    uint64_t count;
-    (void)!read(ring->queue.stop_fd, &count, sizeof(count));
+    forget_to_stop(ring);
 }
 
 void rings_pause(struct vu_server *server)
@@ -61,8 +74,26 @@ void rings_pause(struct vu_server *server)
     /* None waits for another to finish before it hears of it. */
     for (unsigned i = 0; i < server->n_rings; i++)
         tell_to_stop(&server->rings[i]);
-    for (unsigned i = 0; i < server->n_rings; i++)
-        ring_pause(&server->rings[i]);
+    if (server->running)
+        pthread_join(server->thread, NULL);
+    server->running = false;
+    for (unsigned i = 0; i < server->n_rings; i++) {
+        struct ring *ring = &server->rings[i];
+        if (!ring->running)
+            continue;
+        if (!server->backend->ops->run_all)
+            pthread_join(ring->thread, NULL);
+        forget_to_stop(ring);
+    }
+}
+
+void rings_stopped(struct vu_server *server)
+{
+    const struct vu_backend_ops *ops = server->backend->ops;
+    if (!ops->run_all || !ops->stopped)
+        return;
+    rings_pause(server);
+    ops->stopped(server->backend->device);
 }
 
 struct thread_start {
@@ -70,16 +101,22 @@ struct thread_start {
     struct vu_queue *queue;
 };
 
+/** check_end() - after a thread ended: a queue that neither broke nor was stopped is served by nobody. */
+static void check_end(struct vu_queue *queue)
+{
+    struct pollfd stop = {.fd = queue->stop_fd, .events = POLLIN};
+    if (!queue->broken && poll(&stop, 1, 0) == 0) {
+        struct error why = ERROR_INIT;
+        vring_break(queue, error_set(&why, -EIO, "the device gave up"), &why);
+    }
+}
+
 static void *serve_ring(void *arg)
 {
     struct thread_start start = *(struct thread_start *)arg;
     free(arg);
     start.backend->ops->run(start.backend->device, start.queue);
-    struct pollfd stop = {.fd = start.queue->stop_fd, .events = POLLIN};
-    if (!start.queue->broken && poll(&stop, 1, 0) == 0) {
-        struct error why = ERROR_INIT;
-        vring_break(start.queue, error_set(&why, -EIO, "the device gave up"), &why);
-    }
+    check_end(start.queue);
     return NULL;
 }
 
@@ -96,6 +133,32 @@ static int start_thread(struct vu_server *server, struct ring *ring, struct erro
     }
     ring->running = true;
     return 0;
+}
+
+/** serve_shared() - the thread for all rings; the server touches none of what it uses until it has ended. */
+static void *serve_shared(void *arg)
+{
+    struct vu_server *server = arg;
+    server->backend->ops->run_all(server->backend->device, server->shared);
+    for (unsigned i = 0; i < server->n_rings; i++)
+        if (server->shared[i])
+            check_end(server->shared[i]);
+    return NULL;
+}
+
+static int start_shared(struct vu_server *server, struct error *err)
+{
+    bool any = false;
+    for (unsigned i = 0; i < server->n_rings; i++) {
+        struct ring *ring = &server->rings[i];
+        server->shared[i] = ring->running ? &ring->queue : NULL;
+        any = any || ring->running;
+    }
+    int ret = any ? pthread_create(&server->thread, NULL, serve_shared, server) : 0;
+    server->running = any && ret == 0;
+    for (unsigned i = 0; ret != 0 && i < server->n_rings; i++)
+        server->rings[i].running = false;
+    return ret ? error_set_errno(err, -ret, "no thread for the queues") : 0;
 }
 
 /** is_complete() - whether the front-end said all that the ring needs. The order in which it does is its own. */
@@ -124,10 +187,14 @@ static int resume(struct vu_server *server, struct ring *ring, struct error *err
     if (ring->fresh)
         vring_start(queue);
     ring->fresh = false;
-    return start_thread(server, ring, err);
+    if (!server->backend->ops->run_all)
+        return start_thread(server, ring, err);
+    ring->running = true; /* when start_shared() has begun */
+    return 0;
 }
 
-int rings_resume(struct vu_server *server, struct error *err)
+/** resume_complete() - every ring that waits for it. */
+static int resume_complete(struct vu_server *server, struct error *err)
 {
     for (unsigned i = 0; i < server->n_rings; i++) {
         struct ring *ring = &server->rings[i];
@@ -144,4 +211,19 @@ int rings_resume(struct vu_server *server, struct error *err)
             return ret;
     }
     return 0;
+}
+
+int rings_resume(struct vu_server *server, struct error *err)
+{
+    if (!server->backend->ops->run_all)
+        return resume_complete(server, err);
+    bool waits = !server->running;
+    for (unsigned i = 0; i < server->n_rings; i++)
+        waits = waits || (!server->rings[i].running && is_complete(server, &server->rings[i]));
+    if (!waits)
+        return 0;
+    rings_pause(server);
+    int ret = resume_complete(server, err);
+    int started = start_shared(server, ret < 0 ? NULL : err);
+    return ret < 0 ? ret : started;
 }

@@ -47,6 +47,7 @@ int vu_serve(struct vu_backend *backend, int fd, int stop_fd, struct error *err)
     if (ret == 0)
         ret = serve(&server, stop_fd, err);
     rings_pause(&server);
+    rings_stopped(&server);
     rings_destroy(&server);
     guest_map_clear(&server.map);
     dirty_log_unmap(&server.log);

@@ -10,6 +10,7 @@
 #define HUSK_BACKENDS_SERVER_H
 
 #include "base/error.h"
+#include "sandbox/seccomp.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,6 +40,19 @@ struct vu_backend_ops {
      * way is finished first. Called again whenever the queue starts again.
      */
     void (*run)(void *device, struct vu_queue *queue);
+    /**
+     * run_all() - instead of run(): one thread for all queues, for a device whose queues share their state.
+     * @queues: by index; NULL where a queue does not run, at least one is not NULL.
+     *
+     * Serves until vu_queue_stop_fd() is readable, which it is for all of them at once, then finishes what is under way
+     * and returns. Called again whenever a queue starts or stops; a queue that broke is left alone.
+     */
+    void (*run_all)(void *device, struct vu_queue *const *queues);
+    /**
+     * stopped() - what the driver and the device shared is gone: GET_VRING_BASE, RESET_DEVICE or the connection's end.
+     * For a device with run_all(), no thread of which runs meanwhile. May be NULL.
+     */
+    void (*stopped)(void *device);
     /** config_read() - @len bytes at @offset, within the device's config_len. Returns 0 or -errno. */
     int (*config_read)(void *device, uint32_t offset, void *data, uint32_t len);
     /** config_write() - the driver writes; on the server's thread, while queues run. Returns 0 or -errno. */
@@ -46,7 +60,8 @@ struct vu_backend_ops {
 };
 
 struct vu_backend {
-    const char *name; /* for messages */
+    const char *name;          /* for messages */
+    enum seccomp_mode seccomp; /* of processes that the device starts */
     const struct vu_backend_ops *ops;
     void *device;
     /* The device's own virtio features. The server adds VERSION_1, RING_INDIRECT_DESC, RING_EVENT_IDX and vhost-user's. */
@@ -94,6 +109,9 @@ uint64_t vu_queue_features(const struct vu_queue *queue);
 
 /** vu_queue_size() - descriptors in the ring as the driver set it up: never more requests are under way. */
 unsigned vu_queue_size(const struct vu_queue *queue);
+
+/** vu_queue_used_before() - whether the driver has had answers on this ring, from this process or from another. */
+bool vu_queue_used_before(const struct vu_queue *queue);
 
 /** vu_queue_kick_fd() - an eventfd, non-blocking, that the device reads; -1 if the front-end wants polling. */
 int vu_queue_kick_fd(const struct vu_queue *queue);

@@ -11,7 +11,7 @@
 struct ring {
     struct vu_queue queue;
     pthread_t thread;
-    bool running; /* @thread exists */
+    bool running; /* @thread, or the server's, serves it */
     bool started; /* by SET_VRING_KICK, until GET_VRING_BASE */
     bool fresh;   /* the next run begins with vring_start() */
     bool enabled;
@@ -29,6 +29,10 @@ struct vu_server {
     int reply_fd;           /* goes with the reply that is being made */
     struct ring *rings;
     unsigned n_rings;
+    /* With run_all(). */
+    pthread_t thread;
+    bool running; /* @thread exists */
+    struct vu_queue **shared;
 };
 
 /** rings_create() - the backend's n_queues rings. Returns 0 or -errno. */
@@ -37,11 +41,14 @@ int rings_create(struct vu_server *server, struct error *err);
 /** rings_destroy() - after rings_pause(). */
 void rings_destroy(struct vu_server *server);
 
-/** ring_pause() - end the ring's thread, which finishes what is under way first. */
-void ring_pause(struct ring *ring);
+/** ring_pause() - end the ring's thread, which finishes what is under way first. A shared thread leaves all rings. */
+void ring_pause(struct vu_server *server, struct ring *ring);
 
 /** rings_pause() - all of them, at once. */
 void rings_pause(struct vu_server *server);
+
+/** rings_stopped() - pause a device with run_all() and tell it that driver and device begin anew. */
+void rings_stopped(struct vu_server *server);
 
 /**
  * rings_resume() - start the thread of each ring that is complete, started and enabled, and has none. A ring that is

@@ -169,6 +169,11 @@ unsigned vu_queue_size(const struct vu_queue *queue)
     return queue->num;
 }
 
+bool vu_queue_used_before(const struct vu_queue *queue)
+{
+    return queue->used_idx != 0;
+}
+
 int vu_queue_kick_fd(const struct vu_queue *queue)
 {
     return queue->kick_fd;

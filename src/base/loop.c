@@ -130,25 +130,31 @@ static void drain_stop(struct loop *loop)
         (void)0; /* Nothing to drain yet. */
 }
 
+int loop_turn(struct loop *loop)
+{
+    struct epoll_event events[BATCH];
+    int n = epoll_wait(loop->epoll_fd, events, BATCH, -1);
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    loop->dispatching = true;
+    for (int i = 0; i < n; i++) {
+        struct loop_source *source = events[i].data.ptr;
+        if (source && !source->removed)
+            source->callback(source->ctx, events[i].events);
+        else if (!source)
+            drain_stop(loop);
+    }
+    loop->dispatching = false;
+    free_removed(loop);
+    return 0;
+}
+
 int loop_run(struct loop *loop)
 {
     while (loop->result == NOT_STOPPED) {
-        struct epoll_event events[BATCH];
-        int n = epoll_wait(loop->epoll_fd, events, BATCH, -1);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        loop->dispatching = true;
-        for (int i = 0; i < n; i++) {
-            struct loop_source *source = events[i].data.ptr;
-            if (source && !source->removed)
-                source->callback(source->ctx, events[i].events);
-            else if (!source)
-                drain_stop(loop);
-        }
-        loop->dispatching = false;
-        free_removed(loop);
+        int ret = loop_turn(loop);
+        if (ret < 0)
+            return ret;
     }
     int result = atomic_exchange(&loop->result, NOT_STOPPED);
     drain_stop(loop);

@@ -29,6 +29,9 @@ int loop_modify(struct loop_source *source, uint32_t events);
 /** loop_remove() - stop watching; NULL is allowed. The descriptor stays open. */
 void loop_remove(struct loop_source *source);
 
+/** loop_turn() - wait until something happens, and call back for it. Returns 0 or -errno. */
+int loop_turn(struct loop *loop);
+
 /** loop_run() - until loop_stop(). Returns the value given to it, or -errno. */
 int loop_run(struct loop *loop);
 

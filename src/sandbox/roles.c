@@ -59,6 +59,24 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
                       &calls_back_end, &calls_console, &calls_listening},
         },
+    [CAGE_VSOCK] =
+        {
+            .name = "vsock",
+            .process = "a socket device's back-end",
+            .opens = "nothing; its connector is asked for connections to host programs",
+            .holds = "its front-end's socket, guest RAM, the socket that host programs connect to, "
+                     "their connections, its connector's socket, the log",
+            .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
+                      &calls_back_end, &calls_streams, &calls_listening},
+        },
+    [CAGE_CONNECTOR] =
+        {
+            .name = "connector",
+            .process = "a socket device's connector",
+            .opens = "connections to UNIX sockets",
+            .holds = "the back-end's socket, the log",
+            .lists = {&calls_process, &calls_messages, &calls_connecting},
+        },
 };
 
 size_t cage_calls(enum cage_role role, unsigned extra, struct call_list *lists)

@@ -15,6 +15,8 @@ enum cage_role {
     CAGE_RNG,
     CAGE_NET,
     CAGE_CONSOLE,
+    CAGE_VSOCK,
+    CAGE_CONNECTOR, /* started by a socket device's back-end before its cage is shut */
     CAGE_ROLES,
 };
 

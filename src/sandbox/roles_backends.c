@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 static const struct call_rule back_end[] = {
     /* The in-flight region, made for the front-end that asks for it. */
@@ -57,3 +58,17 @@ static const struct call_rule console[] = {
 };
 
 const struct cage_list calls_console = {"A console", CALLS(console), 0};
+
+static const struct call_rule streams[] = {
+    CALL(accept4),                            /* a host program */
+    CALL(readv), CALL(shutdown), CALL(wait4), /* its connector's end */
+};
+
+const struct cage_list calls_streams = {"Streams", CALLS(streams), 0};
+
+static const struct call_rule connecting[] = {
+    CALL_IF(socket, 0, AF_UNIX, "AF_UNIX"), CALL(connect),
+    CALL(unlink), /* the device's socket, at the end */
+};
+
+const struct cage_list calls_connecting = {"Connecting", CALLS(connecting), 0};

@@ -62,5 +62,7 @@ extern const struct cage_list calls_listening;
 extern const struct cage_list calls_disk;
 extern const struct cage_list calls_tap;
 extern const struct cage_list calls_console;
+extern const struct cage_list calls_streams;
+extern const struct cage_list calls_connecting;
 
 #endif

@@ -129,6 +129,12 @@ static void the_page_says_what_the_filters_allow(void **state)
                  "HUSK_DOCS=docs build/tests/unit/test-threat-model writes it anew");
 }
 
+/** is_its_purpose() - what one role exists for, so that the process beside it can do without: a socket device's connector. */
+static bool is_its_purpose(size_t role, const char *call)
+{
+    return role == CAGE_CONNECTOR && (strcmp(call, "socket") == 0 || strcmp(call, "connect") == 0);
+}
+
 static void no_filter_lets_a_process_open_connect_or_execute(void **state)
 {
     (void)state;
@@ -166,7 +172,8 @@ static void no_filter_lets_a_process_open_connect_or_execute(void **state)
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < lists[i].n; j++)
                 for (size_t k = 0; k < sizeof(never) / sizeof(never[0]); k++)
-                    if (strcmp(lists[i].rules[j].name, never[k]) == 0)
+                    if (strcmp(lists[i].rules[j].name, never[k]) == 0 &&
+                        !is_its_purpose(role, never[k]))
                         fail_msg("%s may call %s", cage_roles[role].name, never[k]);
     }
 }

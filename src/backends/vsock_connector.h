@@ -1,0 +1,49 @@
+/*
+ * Connecting to a guest's listeners on the host. The device's own process may connect to nothing: it asks another one, forked before the
+ * cage is shut, which knows one path only and answers with a descriptor.
+ */
+#ifndef HUSK_BACKENDS_VSOCK_CONNECTOR_H
+#define HUSK_BACKENDS_VSOCK_CONNECTOR_H
+
+#include "backends/server.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct vsock_connector {
+    int fd; /* SOCK_SEQPACKET, does not block; readable when there are answers. -1: none was started */
+    pid_t pid;
+};
+
+#define VSOCK_CONNECTOR_INIT ((struct vsock_connector){.fd = -1})
+
+/**
+ * vsock_connector_start() - fork the process that connects to "@path_PORT", and is put in a cage of its own.
+ * @remove: whether the socket @path is removed at the end, however the device's process ends.
+ * @of: gives its name and the mode of its filter.
+ *
+ * It ends when the descriptor is closed. Return: 0 or -errno with @err filled.
+ */
+int vsock_connector_start(struct vsock_connector *connector, const char *path, bool remove,
+                          const struct vu_backend *of, struct error *err);
+
+/** vsock_connector_ask() - for a connection to port @port. Answers come in the order of the questions.
+ *
+ * Return: 0; -EAGAIN if too many questions wait already; another -errno if there is nobody to ask.
+ */
+int vsock_connector_ask(const struct vsock_connector *connector, uint32_t port);
+
+/**
+ * vsock_connector_answer() - the answer to the oldest question.
+ *
+ * Return: a connected stream socket that does not block; -EAGAIN if there is none yet; -ECONNREFUSED or another -errno as
+ * it was answered; -EPIPE if there is nobody to answer any more.
+ */
+int vsock_connector_answer(const struct vsock_connector *connector);
+
+/** vsock_connector_stop() - let it end. */
+void vsock_connector_stop(struct vsock_connector *connector);
+
+#endif

@@ -1,0 +1,306 @@
+/* The host's side of streams: UNIX sockets that host programs connect to, or that the guest is connected to. */
+#include "backends/vsock.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* How long a host program may take to say what it wants, and the guest to answer. */
+#define HELLO_MS 10000
+#define ANSWER_MS 5000
+/* The guest's ends of streams that are over. */
+#define CLOSING_MS 2000
+/* "CONNECT 4294967295\n" */
+#define HELLO_BYTES 19
+
+static void on_host(void *ctx, uint32_t events);
+
+void vsock_host_watch(struct vsock_connection *connection)
+{
+    bool reads = connection->state == VSOCK_HELLO ||
+                 (connection->state == VSOCK_OPEN && !connection->readable &&
+                  !(connection->our_shut & VSOCK_SHUT_SEND));
+    uint32_t events =
+        (reads ? (uint32_t)EPOLLIN : 0) | (connection->out.len ? (uint32_t)EPOLLOUT : 0);
+    if (connection->source)
+        (void)loop_modify(connection->source, events);
+}
+
+/** take_fd_of_host() - the connection has a host's side from now on. Returns 0 or -errno; @fd is its own in either case. */
+static int take_host(struct vsock_connection *connection, int fd)
+{
+    connection->fd = fd;
+    connection->source = loop_add(connection->device->loop, fd, 0, on_host, connection);
+    return connection->source ? 0 : -errno;
+}
+
+/** leave_host() - nothing comes from there or goes there any more. */
+static void leave_host(struct vsock_connection *connection)
+{
+    loop_remove(connection->source);
+    connection->source = NULL;
+    if (connection->fd >= 0)
+        close(connection->fd);
+    connection->fd = -1;
+    connection->readable = false;
+    vsock_buffer_drop(&connection->out, connection->out.len);
+}
+
+/** fail() - the guest is to know that there is no connection. */
+static void fail(struct vsock_connection *connection)
+{
+    leave_host(connection);
+    connection->state = VSOCK_CLOSING;
+    connection->deadline_ms = 0;
+    vsock_owe(connection, VSOCK_OWES_RST);
+}
+
+/** read_hello() - "CONNECT PORT" up to its line break, and no byte more. Returns 1 with @port, 0 if it is not all there, -EPROTO. */
+static int read_hello(int fd, uint32_t *port)
+{
+    char line[HELLO_BYTES + 1], behind;
+    ssize_t n = recv(fd, line, HELLO_BYTES, MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -EPROTO;
+    line[n] = '\0';
+    char *end = memchr(line, '\n', (size_t)n);
+    if (!end)
+        return n > 0 && n < HELLO_BYTES ? 0 : -EPROTO;
+    size_t len = (size_t)(end - line) + 1;
+    unsigned long long value;
+    if (sscanf(line, "CONNECT %10llu%c", &value, &behind) != 2 || behind != '\n' || line[8] < '0' ||
+        line[8] > '9' || value > UINT32_MAX)
+        return -EPROTO;
+    *port = (uint32_t)value;
+    return recv(fd, line, len, MSG_DONTWAIT) == (ssize_t)len ? 1 : -EPROTO;
+}
+
+static void hear_hello(struct vsock_connection *connection)
+{
+    uint32_t port;
+    int ret = read_hello(connection->fd, &port);
+    if (ret < 0)
+        vsock_drop(connection);
+    if (ret <= 0)
+        return;
+    vsock_rename(connection, port, vsock_free_port(connection->device, port));
+    connection->state = VSOCK_REQUESTED;
+    connection->deadline_ms = vsock_now_ms() + ANSWER_MS;
+    vsock_host_watch(connection);
+    vsock_owe(connection, VSOCK_OWES_REQUEST);
+}
+
+void vsock_host_accepted(struct vsock_connection *connection)
+{
+    char line[32];
+    int len = snprintf(line, sizeof(line), "OK %u\n", connection->host_port);
+    connection->state = VSOCK_OPEN;
+    connection->deadline_ms = 0;
+    /* A socket that nothing was sent on takes so few bytes. */
+    if (send(connection->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) != len)
+        fail(connection);
+    else
+        vsock_host_watch(connection);
+}
+
+/** finish_shut() - what the guest will not do any more, once the bytes before it are gone. */
+static void finish_shut(struct vsock_connection *connection)
+{
+    if (connection->fd < 0 || connection->out.len)
+        return;
+    if ((connection->guest_shut & VSOCK_SHUT_BOTH) == VSOCK_SHUT_BOTH)
+        fail(connection); /* a RST is the answer to the end of both (virtio 1.2, 5.10.6.4) */
+    else if (connection->guest_shut & VSOCK_SHUT_SEND)
+        (void)shutdown(connection->fd, SHUT_WR);
+}
+
+void vsock_host_shut(struct vsock_connection *connection)
+{
+    if (connection->guest_shut & VSOCK_SHUT_RECEIVE) {
+        connection->our_shut |= VSOCK_SHUT_SEND;
+        connection->readable = false;
+    }
+    finish_shut(connection);
+    vsock_host_watch(connection);
+}
+
+/** gone() - the host program has closed its socket: nobody reads what the guest sends. */
+static void gone(struct vsock_connection *connection)
+{
+    leave_host(connection);
+    connection->our_shut = VSOCK_SHUT_BOTH;
+    connection->state = VSOCK_CLOSING;
+    connection->deadline_ms = vsock_now_ms() + CLOSING_MS;
+    vsock_owe(connection, VSOCK_OWES_SHUTDOWN);
+}
+
+/** forward() - what the guest sent and nobody has read. */
+static void forward(struct vsock_connection *connection)
+{
+    struct iovec iov[2];
+    unsigned n;
+    while ((n = vsock_buffer_get(&connection->out, iov)) > 0) {
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n};
+        ssize_t sent = sendmsg(connection->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && (errno == EAGAIN || errno == EINTR))
+            break;
+        if (sent < 0) {
+            gone(connection);
+            return;
+        }
+        vsock_buffer_drop(&connection->out, (size_t)sent);
+        connection->credit.forwarded += (uint32_t)sent;
+    }
+    if (vsock_credit_due(&connection->credit))
+        vsock_owe(connection, VSOCK_OWES_CREDIT);
+    finish_shut(connection);
+}
+
+void vsock_host_write(struct vsock_connection *connection, struct vsock_iov *data)
+{
+    if (connection->fd < 0)
+        return; /* on its way when the host's side went */
+    if (!connection->out.len) {
+        struct msghdr msg = {.msg_iov = data->iov, .msg_iovlen = data->n};
+        ssize_t sent = data->n ? sendmsg(connection->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+            gone(connection);
+            return;
+        }
+        if (sent > 0) {
+            connection->credit.forwarded += (uint32_t)sent;
+            vsock_iov_skip(data, (size_t)sent);
+        }
+    }
+    if (data->n && vsock_buffer_put(&connection->out, data) < 0)
+        fail(connection);
+    else if (vsock_credit_due(&connection->credit))
+        vsock_owe(connection, VSOCK_OWES_CREDIT);
+    vsock_host_watch(connection);
+}
+
+static void on_host(void *ctx, uint32_t events)
+{
+    struct vsock_connection *connection = ctx;
+    if (connection->state == VSOCK_HELLO) {
+        hear_hello(connection);
+        return;
+    }
+    if (events & EPOLLOUT)
+        forward(connection);
+    if (connection->fd < 0)
+        return;
+    /* Bytes that it sent before it went are read first. */
+    bool left = events & (EPOLLHUP | EPOLLERR);
+    if (connection->state == VSOCK_OPEN && !(connection->our_shut & VSOCK_SHUT_SEND) &&
+        events & (EPOLLIN | EPOLLHUP)) {
+        connection->readable = true;
+        vsock_make_ready(connection);
+        if (left)
+            loop_remove(take_ptr(connection->source));
+    } else if (left) {
+        gone(connection);
+    }
+    vsock_host_watch(connection);
+}
+
+static void on_listener(void *ctx, uint32_t events)
+{
+    (void)events;
+    struct vsock_device *device = ctx;
+    _cleanup_close_ int fd = accept4(device->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    struct vsock_connection *connection = vsock_add(device, VSOCK_HELLO, 0, 0);
+    if (!connection) {
+        log_warn("a host program is refused: there are %u connections", VSOCK_CONNECTIONS_MAX);
+        return;
+    }
+    connection->deadline_ms = vsock_now_ms() + HELLO_MS;
+    if (take_host(connection, take_fd(&fd)) < 0)
+        vsock_drop(connection);
+    else
+        vsock_host_watch(connection);
+}
+
+void vsock_host_ask(struct vsock_connection *connection)
+{
+    struct vsock_device *device = connection->device;
+    if (device->n_asked == VSOCK_CONNECTIONS_MAX ||
+        vsock_connector_ask(&device->connector, connection->host_port) < 0) {
+        fail(connection);
+        return;
+    }
+    device->asked[(device->first_asked + device->n_asked++) % VSOCK_CONNECTIONS_MAX] = connection;
+}
+
+/** answered() - the oldest question. @fd: the host's side, or -errno. */
+static void answered(struct vsock_device *device, int fd)
+{
+    struct vsock_connection *connection = device->asked[device->first_asked];
+    device->first_asked = (device->first_asked + 1) % VSOCK_CONNECTIONS_MAX;
+    device->n_asked--;
+    if (!connection) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    if (fd < 0 || take_host(connection, fd) < 0) {
+        fail(connection);
+        return;
+    }
+    connection->state = VSOCK_OPEN;
+    vsock_owe(connection, VSOCK_OWES_RESPONSE);
+    vsock_host_watch(connection);
+}
+
+static void on_connector(void *ctx, uint32_t events)
+{
+    (void)events;
+    struct vsock_device *device = ctx;
+    int fd = vsock_connector_answer(&device->connector);
+    if (fd == -EPIPE) {
+        log_error("the process that connects to host programs has ended: the guest cannot begin "
+                  "connections");
+        loop_remove(take_ptr(device->connector_source));
+        while (device->n_asked)
+            answered(device, fd);
+    } else if (fd != -EAGAIN && device->n_asked) {
+        answered(device, fd);
+    }
+}
+
+int vsock_host_start(struct vsock_device *device)
+{
+    if (device->listener >= 0 &&
+        !loop_add(device->loop, device->listener, EPOLLIN, on_listener, device))
+        return -errno;
+    if (device->connector.fd < 0)
+        return 0;
+    device->connector_source =
+        loop_add(device->loop, device->connector.fd, EPOLLIN, on_connector, device);
+    return device->connector_source ? 0 : -errno;
+}
+
+void vsock_host_expire(struct vsock_device *device, uint64_t now_ms)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(device->buckets); i++) {
+        struct vsock_connection *next;
+        for (struct vsock_connection *c = device->buckets[i]; c; c = next) {
+            next = c->next;
+            if (!c->deadline_ms || c->deadline_ms > now_ms)
+                continue;
+            if (c->state == VSOCK_HELLO)
+                vsock_drop(c);
+            else
+                fail(c);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+"""husk's socket back-end: streams between host programs and a guest, each byte once and in order."""
+
+import os
+import socket
+import threading
+
+import pytest
+
+import backends
+import vhost_user
+import vsock_client
+from vsock_client import (CREDIT_REQUEST, CREDIT_UPDATE, HOST, REQUEST, RESPONSE, RST, RW, SHUTDOWN, SHUT_RECEIVE, SHUT_SEND,
+                          Stream)
+
+CID = 52
+
+
+class Host:
+    """The host's side: the device's socket, and listeners for the guest."""
+
+    def __init__(self, bench, folder):
+        self.bench, self.path = bench, str(folder / "v.sock")
+        self.process, self.vsock = self.start()
+
+    def start(self):
+        process, connection = backends.on_socketpair("--cid", CID, "--uds", self.path, kind="vsock")
+        self.bench.keep(process)
+        try:
+            return process, self.bench.keep(vsock_client.Vsock(connection, CID))
+        except vhost_user.BackEndError as error:
+            raise vhost_user.BackEndError(f"{error}\n{process.errors()}") from error
+
+    def listen(self, port):
+        """A host program that waits for the guest."""
+        listener = self.bench.keep(socket.socket(socket.AF_UNIX))
+        listener.bind(f"{self.path}_{port}")
+        listener.listen(128)
+        listener.settimeout(vhost_user.PATIENCE)
+        return listener
+
+    def connect(self, text):
+        """A host program that begins; nothing is read yet."""
+        program = self.bench.keep(socket.socket(socket.AF_UNIX))
+        program.settimeout(vhost_user.PATIENCE)
+        program.connect(self.path)
+        program.sendall(text)
+        return program
+
+    def stream_from_host(self, port=1024):
+        """(host program, stream), open."""
+        program = self.connect(b"CONNECT %d\n" % port)
+        stream = Stream.from_host(self.vsock)
+        assert stream.ports[0] == port
+        assert program.recv(100) == b"OK %d\n" % stream.ports[1]
+        return program, stream
+
+    def stream_to_host(self, listener, host_port, guest_port=5000):
+        """The same, begun by the guest."""
+        stream = Stream.to_host(self.vsock, guest_port, host_port)
+        program = self.bench.keep(listener.accept()[0])
+        program.settimeout(vhost_user.PATIENCE)
+        return program, stream
+
+
+def is_closed(program):
+    """Whether the other end has closed it: with bytes of ours unread that is a reset."""
+    try:
+        return program.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.fixture
+def host(bench, tmp_path):
+    return Host(bench, tmp_path)
+
+
+def test_the_device_tells_the_guest_its_address(host):
+    assert host.vsock.config() == CID
+
+
+def test_a_host_program_says_connect_and_bytes_go_both_ways(host):
+    program, stream = host.stream_from_host()
+    program.sendall(b"from the host")
+    assert stream.read(13) == b"from the host"
+    stream.write(b"from the guest")
+    assert program.recv(100) == b"from the guest"
+
+
+def test_the_guest_connects_to_the_socket_of_that_port(host):
+    listener = host.listen(70)
+    program, stream = host.stream_to_host(listener, 70)
+    stream.write(b"hello")
+    assert program.recv(100) == b"hello"
+    program.sendall(b"world")
+    assert stream.read(5) == b"world"
+
+
+def test_a_port_that_nobody_listens_on_is_refused(host):
+    host.vsock.send(REQUEST, 5000, 71)
+    answer = host.vsock.receive()
+    assert (answer.op, answer.src_port, answer.dst_port) == (RST, 71, 5000)
+
+
+@pytest.mark.parametrize("text", [b"CONNECT\n", b"CONNECT x\n", b"connect 5\n", b"CONNECT -5\n", b"CONNECT 4294967296\n",
+                                  b"CONNECT 5 6\n", b"CONNECT  5\n", b"\n", b"x" * 100, b"CONNECT 5\r\n"])
+def test_a_host_program_that_says_anything_else_is_closed_on(host, text):
+    assert is_closed(host.connect(text))
+    program, _ = host.stream_from_host()
+
+
+def test_what_is_said_right_behind_connect_is_the_streams(host):
+    program = host.connect(b"CONNECT 9\nat once")
+    stream = Stream.from_host(host.vsock)
+    assert stream.read(7) == b"at once"
+    assert program.recv(100).startswith(b"OK ")
+
+
+def test_a_megabyte_each_way_at_the_same_time(host):
+    program, stream = host.stream_from_host()
+    sent = backends.pattern(3, 1 << 20)
+    got = bytearray()
+
+    def echo():
+        while len(got) < len(sent):
+            piece = program.recv(65536)
+            got.extend(piece)
+            program.sendall(piece)
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+    back = b""
+    for at in range(0, len(sent), 16384):
+        stream.write(sent[at:at + 16384])
+        back += stream.read(16384)
+    thread.join(vhost_user.PATIENCE)
+    assert bytes(got) == sent and back == sent
+
+
+def test_the_host_is_not_sent_more_than_the_guest_has_room_for(host):
+    program, stream = host.stream_from_host()
+    host.vsock.send(CREDIT_UPDATE, *stream.ports, buf_alloc=1000)
+    program.sendall(bytes(5000))
+    first = host.vsock.receive()
+    assert (first.op, len(first.data)) == (RW, 1000)
+    with pytest.raises(vhost_user.BackEndError):
+        host.vsock.receive(0.3)
+    host.vsock.send(CREDIT_UPDATE, *stream.ports, buf_alloc=1000, fwd_cnt=600)
+    assert len(host.vsock.receive().data) == 600
+
+
+def test_a_guest_that_sends_more_than_there_is_room_for_loses_its_stream_alone(host):
+    program, stream = host.stream_from_host()
+    other_program, other = host.stream_from_host(2)
+    answer = None
+    for _ in range(1000):
+        host.vsock.send(RW, *stream.ports, bytes(4000))
+        host.vsock._collect()
+        answer = next((packet for packet in host.vsock.arrived if packet.op == RST), None)
+        if answer:
+            break
+    assert answer and (answer.dst_port, answer.src_port) == stream.ports
+    host.vsock.arrived.clear()
+    other.write(b"still there")
+    assert other_program.recv(100) == b"still there"
+    program.close()
+
+
+def test_credit_is_told_when_it_is_asked_for(host):
+    _, stream = host.stream_from_host()
+    stream.send(CREDIT_REQUEST)
+    answer = stream.receive()
+    assert answer.op == CREDIT_UPDATE and answer.buf_alloc > 0
+
+
+def test_the_end_of_a_host_program_comes_behind_its_last_byte(host):
+    program, stream = host.stream_from_host()
+    program.sendall(b"last")
+    program.close()
+    assert stream.read(4) == b"last"
+    end = stream.receive()
+    assert end.op == SHUTDOWN and end.flags == SHUT_RECEIVE | SHUT_SEND
+    stream.send(SHUTDOWN, flags=SHUT_RECEIVE | SHUT_SEND)
+    assert stream.receive().op == RST
+
+
+def test_a_host_program_that_sends_no_more_still_receives(host):
+    program, stream = host.stream_from_host()
+    program.shutdown(socket.SHUT_WR)
+    end = stream.receive()
+    assert end.op == SHUTDOWN and end.flags == SHUT_SEND
+    stream.write(b"answer")
+    assert program.recv(100) == b"answer"
+
+
+def test_a_guest_that_sends_no_more_still_receives(host):
+    program, stream = host.stream_from_host()
+    stream.write(b"question")
+    stream.send(SHUTDOWN, flags=SHUT_SEND)
+    assert program.recv(100) == b"question" and program.recv(100) == b""
+    program.sendall(b"answer")
+    assert stream.read(6) == b"answer"
+
+
+def test_the_end_of_a_guests_stream_is_answered_and_comes_behind_its_last_byte(host):
+    program, stream = host.stream_from_host()
+    stream.write(b"last")
+    stream.send(SHUTDOWN, flags=SHUT_RECEIVE | SHUT_SEND)
+    assert stream.receive().op == RST
+    assert program.recv(100) == b"last" and program.recv(100) == b""
+
+
+def test_a_reset_by_the_guest_closes_the_host_side(host):
+    program, stream = host.stream_from_host()
+    stream.send(RST)
+    assert is_closed(program)
+
+
+def test_a_thousand_streams_and_no_more(host):
+    listener = host.listen(80)
+    streams = []
+    for n in range(1000):
+        streams.append(host.stream_to_host(listener, 80, 10000 + n))
+    for program, stream in streams[::97]:
+        stream.write(b"x")
+        assert program.recv(1) == b"x"
+    refused = 0
+    for n in range(100):
+        host.vsock.send(REQUEST, 20000 + n, 80)
+        refused += host.vsock.receive().op == RST
+    assert refused == 100 - 24
+
+
+def test_packets_that_make_no_sense_are_refused_or_dropped(host):
+    for fields in ({"src_cid": 3}, {"dst_cid": 1}, {"dst_cid": 4 << 32 | HOST}):
+        host.vsock.send(REQUEST, 1, 2, **fields)
+    for op in (RESPONSE, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST, 0, 8, 65535):
+        host.vsock.send(op, 1, 2)
+        answer = host.vsock.receive()
+        assert (answer.op, answer.src_port, answer.dst_port) == (RST, 2, 1)
+    host.vsock.send(RST, 1, 2)
+    host.vsock.send(REQUEST, 1, 2, type=2)
+    assert host.vsock.receive().op == RST
+    host.vsock.send_raw(bytes(43))
+    host.vsock.send(RW, 1, 2, len=1 << 31)
+    host.stream_from_host()
+    assert host.process.running()
+
+
+def test_after_a_kill_the_driver_is_told_that_its_streams_are_gone(host):
+    program, stream = host.stream_from_host()
+    host.process.kill()
+    host.process.ends()
+    assert is_closed(program)
+    another, connection = backends.on_socketpair("--cid", CID, "--uds", host.path, kind="vsock")
+    host.bench.keep(another)
+    host.vsock.front = host.vsock.front.reconnect(connection)
+    assert host.vsock.event() == 0
+    stream.send(RW, b"to nobody")
+    assert host.vsock.receive().op == RST
+    host.stream_from_host(3)
+
+
+def test_nothing_is_left_behind(host):
+    host.stream_from_host()
+    host.vsock.close()
+    assert host.process.ends() == 0
+    assert not os.path.exists(host.path)
