@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/unix_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -217,61 +217,24 @@ static void on_connect(void *ctx, uint32_t events)
     chardev_refresh(chardev);
 }
 
-/** remove_stale() - a socket that nobody listens to any more. Returns -EADDRINUSE if somebody does. */
-static int remove_stale(const struct sockaddr_un *address)
-{
-    struct stat st;
-    if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-        return -EADDRINUSE;
-    /* A listener whose queue is full is one that is there: it is not waited for. */
-    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-        errno != ECONNREFUSED)
-        return -EADDRINUSE;
-    return unlink(address->sun_path) < 0 ? -errno : 0;
-}
-
-static int bind_socket(int fd, const struct sockaddr_un *address)
-{
-    /* Nobody but the owner may connect: the socket is made with that mode, not given it later. */
-    mode_t mask = umask(0177);
-    int ret = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
-    if (ret == -EADDRINUSE && (ret = remove_stale(address)) == 0)
-        ret = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
-    umask(mask);
-    return ret;
-}
-
-static int open_socket(struct chardev *chardev, const char *path, struct error *err)
+/** open_socket() - @fd: somebody else made and will remove it; 0: it is made here, and removed at the end. */
+static int open_socket(struct chardev *chardev, const char *path, int fd, struct error *err)
 {
     chardev->queue_size = QUEUE_LATER;
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path))
-        return error_set(err, -ENAMETOOLONG, "%s: the socket's path is longer than %zu characters",
-                         chardev->name, sizeof(address.sun_path) - 1);
-    memcpy(address.sun_path, path, strlen(path));
-    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return error_set_errno(err, -errno, "%s: could not make a socket", chardev->name);
-    int ret = bind_socket(fd, &address);
-    if (ret == -EADDRINUSE)
-        return error_set(err, ret, "%s: '%s' is in use", chardev->name, path);
-    if (ret < 0)
-        return error_set_errno(err, ret, "%s: could not make the socket '%s'", chardev->name, path);
-    chardev->path = strdup(path); /* from here on the socket is removed at the end */
-    if (!chardev->path || listen(fd, 1) < 0)
-        return error_set_errno(err, -errno, "%s: could not listen on '%s'", chardev->name, path);
-    chardev->listen_fd = take_fd(&fd);
+    chardev->listen_fd = fd ? fd : unix_listen(path, err);
+    if (chardev->listen_fd < 0)
+        return error_context(err, "%s", chardev->name);
+    if (!fd)
+        chardev->path = strdup(path); /* from here on the socket is removed at the end */
     chardev->listen_source =
         loop_add(chardev->loop, chardev->listen_fd, EPOLLIN, on_connect, chardev);
-    if (!chardev->listen_source)
+    if ((!fd && !chardev->path) || !chardev->listen_source)
         return error_set_errno(err, -errno, "%s: could not watch '%s'", chardev->name, path);
     return 0;
 }
 
-static int open_mode(struct chardev *chardev, const char *path, struct error *err)
+static int open_mode(struct chardev *chardev, const struct chardev_params *params,
+                     struct error *err)
 {
     switch (chardev->mode) {
     case CHARDEV_TTY:
@@ -279,9 +242,9 @@ static int open_mode(struct chardev *chardev, const char *path, struct error *er
     case CHARDEV_PTY:
         return open_pty(chardev, err);
     case CHARDEV_FILE:
-        return open_output_file(chardev, path, err);
+        return open_output_file(chardev, params->path, err);
     default:
-        return open_socket(chardev, path, err);
+        return open_socket(chardev, params->path, params->listen_fd, err);
     }
 }
 
@@ -305,7 +268,7 @@ struct chardev *chardev_open(const struct chardev_params *params, struct loop *l
     if (!chardev->wake_source)
         ret = error_set_errno(err, -errno, "%s: could not be set up", params->name);
     if (ret == 0)
-        ret = open_mode(chardev, params->path, err);
+        ret = open_mode(chardev, params, err);
     if (ret < 0) {
         chardev_close(chardev);
         return NULL;

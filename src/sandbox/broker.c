@@ -26,6 +26,7 @@ struct broker {
     pid_t pid;
     int pidfd;
     int fd;
+    const struct vm_config *config;
     pthread_mutex_t lock; /* one request at a time */
     uint32_t sequence;
 };
@@ -106,13 +107,12 @@ static int fork_broker(struct broker *broker, struct broker_context *context, st
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return error_set_errno(err, -errno, "could not make the broker's socket");
     _cleanup_close_ int ours = pair[0], theirs = pair[1];
-    pid_t self = getpid();
     broker->pid = fork();
     if (broker->pid < 0)
         return error_set_errno(err, -errno, "could not fork the broker");
     if (broker->pid == 0) {
         context->fd = theirs;
-        broker_process(context, self);
+        broker_process(context);
     }
     broker->pidfd = pidfd_open(broker->pid, 0);
     if (broker->pidfd < 0) {
@@ -123,6 +123,7 @@ static int fork_broker(struct broker *broker, struct broker_context *context, st
         return error_set_errno(err, code, "could not watch the broker");
     }
     broker->fd = take_fd(&ours);
+    broker->config = context->config;
     return 0;
 }
 
@@ -136,12 +137,20 @@ static void release_devices(const struct vm_config *config)
     }
 }
 
+bool broker_needed(const struct vm_config *config)
+{
+    for (unsigned i = 0; i < BROKER_CONSOLES; i++)
+        if (broker_console(config, i))
+            return true;
+    return config_n_devices(config) > 0;
+}
+
 struct broker *broker_start(const struct vm_config *config, const struct broker_lent *lent,
                             struct error *err)
 {
     struct broker_context context = {.config = config, .lent = *lent, .fd = -1};
     _cleanup_free_ struct source_identity *identities =
-        calloc(config_n_devices(config), sizeof(*identities));
+        calloc(1 + config_n_devices(config), sizeof(*identities));
     _cleanup_(cleanup_broker) struct broker *broker = calloc(1, sizeof(*broker));
     if (!broker || !identities) {
         error_set(err, -ENOMEM, "out of memory for the broker");
@@ -240,6 +249,21 @@ int broker_connect(struct broker *broker, unsigned device, bool again, int *sock
     *socket_fd = fds[0];
     *pidfd = fds[1];
     return 0;
+}
+
+int broker_listen(struct broker *broker, const struct console_config *console, struct error *err)
+{
+    struct broker_request request = {.op = BROKER_LISTEN};
+    while (request.device < BROKER_CONSOLES &&
+           broker_console(broker->config, request.device) != console)
+        request.device++;
+    int fds[BROKER_FDS_MAX] = {-1, -1};
+    pthread_mutex_lock(&broker->lock);
+    int ret = ask(broker, &request, fds, err);
+    pthread_mutex_unlock(&broker->lock);
+    if (ret == 0 && fds[0] < 0)
+        ret = error_set(err, -EPROTO, "the broker process sent no descriptor");
+    return ret < 0 ? ret : fds[0];
 }
 
 void broker_kill(struct broker *broker, unsigned device)

@@ -26,9 +26,12 @@ struct broker_lent {
 
 #define BROKER_LENT_NONE ((struct broker_lent){.console = {-1, -1, -1}})
 
+/** broker_needed() - whether @config has a device, or a console on a socket. */
+bool broker_needed(const struct vm_config *config);
+
 /**
  * broker_start() - check what the devices of @config need, and fork the broker.
- * @config: validated, with at least one device; must outlive the broker.
+ * @config: validated, and broker_needed(); must outlive the broker.
  * @lent: needed for a --console that is not null.
  *
  * Checked before the fork, so that husk itself says what is wrong: what each device is made of is there and can be
@@ -53,6 +56,13 @@ struct broker *broker_start(const struct vm_config *config, const struct broker_
  */
 int broker_connect(struct broker *broker, unsigned device, bool again, int *socket_fd, int *pidfd,
                    struct error *err);
+
+/**
+ * broker_listen() - the socket of @console, one of the configuration's, which the broker has made and will remove.
+ *
+ * Return: the descriptor, owned by the caller, once; -EADDRINUSE, or another -errno.
+ */
+int broker_listen(struct broker *broker, const struct console_config *console, struct error *err);
 
 /** broker_kill() - end husk's own back-end of device number @device at once; from any thread. */
 void broker_kill(struct broker *broker, unsigned device);

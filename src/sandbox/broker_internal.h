@@ -13,12 +13,12 @@
 
 /* Messages go over a SOCK_SEQPACKET pair, one request and one reply at a time; husk closing it ends the broker. */
 
-enum broker_op { BROKER_CONNECT = 1, BROKER_KILL };
+enum broker_op { BROKER_CONNECT = 1, BROKER_KILL, BROKER_LISTEN };
 
 struct broker_request {
     uint32_t op;       /* enum broker_op */
     uint32_t sequence; /* repeated by the reply */
-    uint32_t device;
+    uint32_t device;   /* of BROKER_LISTEN: which console */
     uint32_t again;
 };
 
@@ -42,8 +42,29 @@ struct broker_context {
     int fd; /* the broker's end of the socket */
 };
 
-/** broker_process() - the broker from its first to its last instruction. @parent: husk's process id. */
-_Noreturn void broker_process(const struct broker_context *context, int parent);
+#define BROKER_CONSOLES 3
+
+/* The sockets of consoles. */
+struct broker_sockets {
+    int fds[BROKER_CONSOLES]; /* -1: none, or handed over */
+    bool made[BROKER_CONSOLES];
+    struct error errors[BROKER_CONSOLES];
+};
+
+/** broker_console() - number @i of a configuration's consoles; NULL if it is on no socket. */
+const struct console_config *broker_console(const struct vm_config *config, unsigned i);
+
+/** broker_sockets_open() - all that @config asks for. Failures are told to whoever asks for the socket. */
+void broker_sockets_open(const struct vm_config *config, struct broker_sockets *sockets);
+
+/** broker_sockets_take() - the descriptor of console @i, or -errno. */
+int broker_sockets_take(struct broker_sockets *sockets, unsigned i, struct error *err);
+
+/** broker_sockets_remove() - those that were made. */
+void broker_sockets_remove(const struct vm_config *config, struct broker_sockets *sockets);
+
+/** broker_process() - the broker from its first to its last instruction: it ends when husk has closed its socket. */
+_Noreturn void broker_process(const struct broker_context *context);
 
 /** broker_backend_exec() - become the back-end of @device; returns only on failure, -errno.
  * @socket_fd, @fds: handed to it; every other descriptor is closed but for the log, its standard error.

@@ -48,6 +48,7 @@ struct broker_state {
     struct backend *backends; /* one a device */
     struct held_source *held; /* one a device */
     unsigned n;
+    struct broker_sockets sockets;
 };
 
 static const char *id_of(const struct broker_state *state, unsigned device)
@@ -232,7 +233,9 @@ static void answer(struct broker_state *state, const struct broker_request *requ
     struct error err = ERROR_INIT;
     _cleanup_close_ int connection = -1;
     int fds[BROKER_FDS_MAX] = {-1, -1};
-    if (request->device >= state->n) {
+    if (request->op == BROKER_LISTEN) {
+        connection = broker_sockets_take(&state->sockets, request->device, &err);
+    } else if (request->device >= state->n) {
         error_set(&err, -ENODEV, "there is no device %u", request->device);
     } else if (request->op == BROKER_KILL) {
         kill_backend(state, request->device);
@@ -245,7 +248,7 @@ static void answer(struct broker_state *state, const struct broker_request *requ
     }
     if (connection >= 0) {
         fds[reply.n_fds++] = connection;
-        if (state->backends[request->device].pid)
+        if (request->op == BROKER_CONNECT && state->backends[request->device].pid)
             fds[reply.n_fds++] = state->backends[request->device].pidfd;
     }
     reply.code = err.code;
@@ -309,7 +312,8 @@ static int by_number(const void *a, const void *b)
 static int close_others(const struct broker_state *state)
 {
     unsigned n = 0, first = STDERR_FILENO + 1;
-    _cleanup_free_ int *kept = calloc(2 + (size_t)state->n * SOURCE_FDS_MAX, sizeof(*kept));
+    _cleanup_free_ int *kept =
+        calloc(2 + BROKER_CONSOLES + (size_t)state->n * SOURCE_FDS_MAX, sizeof(*kept));
     if (!kept)
         return -ENOMEM;
     kept[n++] = log_fd();
@@ -317,6 +321,9 @@ static int close_others(const struct broker_state *state)
     for (unsigned i = 0; i < state->n; i++)
         for (unsigned j = 0; j < state->held[i].fds.n; j++)
             kept[n++] = state->held[i].fds.fds[j];
+    for (unsigned i = 0; i < BROKER_CONSOLES; i++)
+        if (state->sockets.fds[i] >= 0)
+            kept[n++] = state->sockets.fds[i];
     qsort(kept, n, sizeof(*kept), by_number);
     for (unsigned i = 0; i < n; i++) {
         if (kept[i] > (int)first)
@@ -327,38 +334,40 @@ static int close_others(const struct broker_state *state)
     return 0;
 }
 
-/** detach() - from the terminal, from husk's descriptors, and from whatever would end the broker before husk. */
-static int detach(const struct broker_state *state, pid_t parent)
+/** detach() - from the terminal and its signals. The broker ends with husk by its socket alone: it has to clean up. */
+static int detach(void)
 {
     static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
     for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
         signal(ignored[i], SIG_IGN);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-        return -errno;
-    if (getppid() != parent)
-        _exit(1);
     setsid();
     prctl(PR_SET_NAME, "husk-broker");
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
         return -errno;
-    return close_others(state);
+    return 0;
 }
 
-void broker_process(const struct broker_context *context, int parent)
+void broker_process(const struct broker_context *context)
 {
     unsigned n = config_n_devices(context->config);
     struct broker_state state = {
         .context = context,
         .n = n,
-        .backends = calloc(n, sizeof(*state.backends)),
-        .held = calloc(n, sizeof(*state.held)),
+        .backends = calloc(1 + n, sizeof(*state.backends)),
+        .held = calloc(1 + n, sizeof(*state.held)),
     };
     struct pollfd *polls = calloc(1 + n, sizeof(*polls));
     int ret = state.backends && state.held && polls ? 0 : -ENOMEM;
     if (ret == 0) {
         hold_sources(&state);
-        ret = detach(&state, parent);
+        ret = detach();
+    }
+    if (ret == 0) {
+        broker_sockets_open(context->config, &state.sockets);
+        ret = close_others(&state);
+        if (ret < 0)
+            broker_sockets_remove(context->config, &state.sockets);
     }
     if (ret < 0) {
         log_error("the broker could not start: %s", strerror(-ret));
@@ -367,6 +376,7 @@ void broker_process(const struct broker_context *context, int parent)
     for (unsigned i = 0; i < n; i++)
         state.backends[i].pidfd = -1;
     serve(&state, polls);
+    broker_sockets_remove(context->config, &state.sockets);
     end_all(&state);
     _exit(0);
 }

@@ -11,8 +11,7 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
                 "events, the log, a connection to the broker and to each back-end, a second one to "
                 "the console's",
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
-                      &calls_machine_at_work, &calls_machine, &calls_consoles, &calls_of_broker,
-                      &calls_socket_of_console},
+                      &calls_machine_at_work, &calls_machine, &calls_consoles, &calls_of_broker},
         },
     [CAGE_VCPU] =
         {

@@ -54,7 +54,6 @@ extern const struct cage_list calls_vcpu;
 extern const struct cage_list calls_machine;
 extern const struct cage_list calls_consoles;
 extern const struct cage_list calls_of_broker;
-extern const struct cage_list calls_socket_of_console;
 
 /* roles_backends.c */
 extern const struct cage_list calls_back_end; /* the vhost-user server */

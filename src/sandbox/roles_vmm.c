@@ -93,10 +93,3 @@ static const struct call_rule of_broker[] = {
 };
 
 const struct cage_list calls_of_broker = {"Towards the broker", CALLS(of_broker), 0};
-
-static const struct call_rule socket_of_console[] = {
-    CALL(unlink),
-};
-
-const struct cage_list calls_socket_of_console = {"With a console on a socket",
-                                                  CALLS(socket_of_console), CAGE_LISTENS};

@@ -15,12 +15,15 @@ struct consoles {
     struct console_link *link; /* to its back-end; NULL: off or null */
 };
 
+struct broker;
+
 /**
  * consoles_open() - as --serial, --debug-console and --console ask. NULL with @err filled on failure.
  * @link: to the virtio console's back-end, owned from here on, after a failure too. NULL if there is none.
+ * @broker: makes the sockets, and removes them whatever becomes of husk; NULL: husk does.
  */
 struct consoles *consoles_open(const struct vm_config *config, struct console_link *link,
-                               struct loop *loop, struct error *err);
+                               struct loop *loop, struct broker *broker, struct error *err);
 void consoles_close(struct consoles *consoles);
 
 #endif

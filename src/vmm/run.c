@@ -247,14 +247,11 @@ static int enter_cage(struct vmm *vmm, struct error *err)
     int ret = enter_landlock(config, err);
     if (ret < 0)
         return ret;
-    bool socket = config->serial.mode == CONSOLE_SOCKET || config->console.mode == CONSOLE_SOCKET ||
-                  config->debug_console.mode == CONSOLE_SOCKET;
     struct cage cage = {.role = CAGE_VCPU, .seccomp = (enum seccomp_mode)config->seccomp};
     ret = cage_program(&cage, &vmm->vcpu_filter, err);
     if (ret < 0)
         return ret;
     cage.role = CAGE_VMM;
-    cage.extra = socket ? CAGE_LISTENS : 0;
     return cage_filter(&cage, err);
 }
 
@@ -263,7 +260,7 @@ static int start_broker(struct vmm *vmm, struct error *err)
 {
     const struct vm_config *config = vmm->config;
     struct broker_lent lent = BROKER_LENT_NONE;
-    if (!config_n_devices(config))
+    if (!broker_needed(config))
         return 0;
     if (config->console.mode != CONSOLE_OFF && config->console.mode != CONSOLE_NULL) {
         vmm->link = console_link_new(err);
@@ -309,7 +306,7 @@ static int set_up(struct vmm *vmm, struct error *err)
         ret = watch_signals(vmm, err);
     if (ret < 0)
         return ret;
-    vmm->consoles = consoles_open(config, take_ptr(vmm->link), vmm->loop, err);
+    vmm->consoles = consoles_open(config, take_ptr(vmm->link), vmm->loop, vmm->broker, err);
     return vmm->consoles ? enter_cage(vmm, err) : err->code;
 }
 

@@ -1,0 +1,59 @@
+#include "base/unix_socket.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+/** remove_stale() - a socket that nobody listens to any more. Returns -EADDRINUSE if somebody does. */
+static int remove_stale(const struct sockaddr_un *address)
+{
+    struct stat st;
+    if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return -EADDRINUSE;
+    /* A listener whose queue is full is one that is there: it is not waited for. */
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+        errno != ECONNREFUSED)
+        return -EADDRINUSE;
+    return unlink(address->sun_path) < 0 ? -errno : 0;
+}
+
+static int bind_socket(int fd, const struct sockaddr_un *address)
+{
+    /* Nobody but the owner may connect: the socket is made with that mode, not given it later. */
+    mode_t mask = umask(0177);
+    int ret = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+    if (ret == -EADDRINUSE && (ret = remove_stale(address)) == 0)
+        ret = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+    umask(mask);
+    return ret;
+}
+
+int unix_listen(const char *path, struct error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address.sun_path))
+        return error_set(err, -ENAMETOOLONG, "the socket's path is longer than %zu characters",
+                         sizeof(address.sun_path) - 1);
+    memcpy(address.sun_path, path, strlen(path));
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return error_set_errno(err, -errno, "could not make a socket");
+    int ret = bind_socket(fd, &address);
+    if (ret == -EADDRINUSE)
+        return error_set(err, ret, "'%s' is in use", path);
+    if (ret < 0)
+        return error_set_errno(err, ret, "could not make the socket '%s'", path);
+    if (listen(fd, 1) < 0) {
+        ret = -errno;
+        unlink(path);
+        return error_set_errno(err, ret, "could not listen on '%s'", path);
+    }
+    return take_fd(&fd);
+}
