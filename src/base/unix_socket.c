@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 /** remove_stale() - a socket that nobody listens to any more. Returns -EADDRINUSE if somebody does. */
 static int remove_stale(const struct sockaddr_un *address)
@@ -35,9 +36,11 @@ static int bind_socket(int fd, const struct sockaddr_un *address)
     return ret;
 }
 
-int unix_listen(const char *path, struct error *err)
+int unix_listen(const char *path, int backlog, struct unix_listener *listener, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat st = {0};
+    *listener = UNIX_LISTENER_INIT;
     if (strlen(path) >= sizeof(address.sun_path))
         return error_set(err, -ENAMETOOLONG, "the socket's path is longer than %zu characters",
                          sizeof(address.sun_path) - 1);
@@ -50,10 +53,19 @@ int unix_listen(const char *path, struct error *err)
         return error_set(err, ret, "'%s' is in use", path);
     if (ret < 0)
         return error_set_errno(err, ret, "could not make the socket '%s'", path);
-    if (listen(fd, 1) < 0) {
+    if (listen(fd, backlog) < 0 || lstat(path, &st) < 0) {
         ret = -errno;
         unlink(path);
         return error_set_errno(err, ret, "could not listen on '%s'", path);
     }
-    return take_fd(&fd);
+    *listener = (struct unix_listener){.fd = take_fd(&fd), .dev = st.st_dev, .ino = st.st_ino};
+    return 0;
+}
+
+void unix_listener_remove(const char *path, const struct unix_listener *listener)
+{
+    struct stat st;
+    if (listener->ino && lstat(path, &st) == 0 && st.st_dev == listener->dev &&
+        st.st_ino == listener->ino)
+        unlink(path);
 }

@@ -163,6 +163,11 @@ struct rng_config {
     char *src; /* where randomness is read; NULL: no such device */
 };
 
+struct vsock_config {
+    uint32_t cid; /* the guest's address; 0: no such device */
+    char *socket; /* that host programs connect to */
+};
+
 struct event_monitor_config {
     char *path; /* at most one of path and fd is given */
     int fd;     /* -1 if not given */
@@ -194,6 +199,7 @@ struct vm_config {
     struct net_config *nets;
     size_t n_nets;
     struct rng_config rng;
+    struct vsock_config vsock;
     struct event_monitor_config event_monitor;
     struct logging_config logging;
     int seccomp; /* enum seccomp_mode */

@@ -10,9 +10,15 @@ static bool has_console(const struct vm_config *config)
     return config->console.mode != CONSOLE_OFF;
 }
 
+static bool has_vsock(const struct vm_config *config)
+{
+    return config->vsock.cid != 0;
+}
+
 unsigned config_n_devices(const struct vm_config *config)
 {
-    return (unsigned)(config->n_disks + config->n_nets) + has_rng(config) + has_console(config);
+    return (unsigned)(config->n_disks + config->n_nets) + has_rng(config) + has_console(config) +
+           has_vsock(config);
 }
 
 static struct device_entry disk_entry(const struct disk_config *disk)
@@ -48,8 +54,11 @@ struct device_entry config_device(const struct vm_config *config, unsigned numbe
     if (has_rng(config) && number-- == 0)
         return (struct device_entry){
             .kind = DEVICE_RNG, .option = "--rng", .id = "_rng", .rng = &config->rng};
-    return (struct device_entry){.kind = DEVICE_CONSOLE,
-                                 .option = "--console",
-                                 .id = "_console",
-                                 .console = &config->console};
+    if (has_console(config) && number-- == 0)
+        return (struct device_entry){.kind = DEVICE_CONSOLE,
+                                     .option = "--console",
+                                     .id = "_console",
+                                     .console = &config->console};
+    return (struct device_entry){
+        .kind = DEVICE_VSOCK, .option = "--vsock", .id = "_vsock", .vsock = &config->vsock};
 }

@@ -7,7 +7,7 @@
 
 #include "config/config.h"
 
-enum device_kind { DEVICE_DISK, DEVICE_NET, DEVICE_RNG, DEVICE_CONSOLE };
+enum device_kind { DEVICE_DISK, DEVICE_NET, DEVICE_RNG, DEVICE_CONSOLE, DEVICE_VSOCK };
 
 struct device_entry {
     enum device_kind kind;
@@ -21,6 +21,7 @@ struct device_entry {
         const struct net_config *net;
         const struct rng_config *rng;
         const struct console_config *console;
+        const struct vsock_config *vsock;
     };
 };
 

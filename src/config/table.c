@@ -653,6 +653,30 @@ static const char *const rng_keys_not_built[] = {
     "id", "iommu", "pci_device_id", "pci_segment", NULL,
 };
 
+static const struct option_key vsock_keys[] = {
+    {.name = "cid",
+     .type = OPTION_U32,
+     .offset = AT(vsock.cid),
+     .min = 3,
+     .max = UINT32_MAX - 1,
+     .value = "<number>",
+     .shown_default = "no such device",
+     .help = "the guest's address, from 3; host programs do not need it"},
+    {.name = "socket",
+     .type = OPTION_STRING,
+     .offset = AT(vsock.socket),
+     .min = 1,
+     .max = UNIX_PATH_MAX_BYTES,
+     .value = "<path>",
+     .help =
+         "the UNIX socket, made by husk, on which host programs say `CONNECT <port>`; the guest's "
+         "own connections go to <path>_<port>"},
+};
+
+static const char *const vsock_keys_not_built[] = {
+    "id", "iommu", "pci_device_id", "pci_segment", NULL,
+};
+
 static const struct option_key pvpanic_keys[] = {
     {.json = "pvpanic", .type = OPTION_FLAG, .offset = AT(pvpanic), .max = 1},
 };
@@ -846,6 +870,13 @@ const struct option option_table[] = {
      .keys_not_built = rng_keys_not_built,
      .needs_key = true,
      .help = "a virtio random number generator (/dev/hwrng)"},
+    {.name = "vsock",
+     .topic = OPTION_TOPIC_MACHINE,
+     .json = "vsock",
+     KEYS(vsock_keys),
+     .keys_not_built = vsock_keys_not_built,
+     .needs_key = true,
+     .help = "virtio sockets: streams between programs of the guest and of the host"},
     {.name = "pvpanic",
      .topic = OPTION_TOPIC_MACHINE,
      KEYS(pvpanic_keys),
@@ -981,7 +1012,6 @@ const char *const options_not_built[] = {
     "tpm",
     "user-device",
     "vdpa",
-    "vsock",
     "watchdog",
     NULL,
 };

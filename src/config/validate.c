@@ -118,6 +118,14 @@ static int check_memory(const struct memory_config *memory, struct error *err)
     return 0;
 }
 
+static int check_vsock(const struct vsock_config *vsock, struct error *err)
+{
+    if (!vsock->cid == !vsock->socket)
+        return 0;
+    return error_set(err, -EINVAL, "--vsock: needs %s as well as %s",
+                     vsock->cid ? "socket=PATH" : "cid=N", vsock->cid ? "cid" : "socket");
+}
+
 static int check_consoles(const struct vm_config *config, struct error *err)
 {
     const struct {
@@ -232,6 +240,8 @@ static int check(struct vm_config *config, struct error *err)
         ret = check_memory(&config->memory, err);
     if (ret == 0)
         ret = check_consoles(config, err);
+    if (ret == 0)
+        ret = check_vsock(&config->vsock, err);
     if (ret == 0)
         ret = config_validate_disks(config, err);
     if (ret == 0)

@@ -23,8 +23,8 @@ enum chardev_mode {
 
 struct chardev_params {
     enum chardev_mode mode;
-    const char *path; /* of the file or socket */
-    int listen_fd; /* of the socket, if somebody else made it and will remove it; 0: nobody has. Owned from now on */
+    const char *path; /* of the file */
+    int listen_fd;    /* of the socket, which does not block; owned from now on */
     const char *name; /* for messages, "--serial"; outlives the endpoint */
 };
 

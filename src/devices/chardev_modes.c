@@ -5,7 +5,6 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "base/unix_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -217,19 +216,13 @@ static void on_connect(void *ctx, uint32_t events)
     chardev_refresh(chardev);
 }
 
-/** open_socket() - @fd: somebody else made and will remove it; 0: it is made here, and removed at the end. */
-static int open_socket(struct chardev *chardev, const char *path, int fd, struct error *err)
+static int open_socket(struct chardev *chardev, int fd, struct error *err)
 {
     chardev->queue_size = QUEUE_LATER;
-    chardev->listen_fd = fd ? fd : unix_listen(path, err);
-    if (chardev->listen_fd < 0)
-        return error_context(err, "%s", chardev->name);
-    if (!fd)
-        chardev->path = strdup(path); /* from here on the socket is removed at the end */
-    chardev->listen_source =
-        loop_add(chardev->loop, chardev->listen_fd, EPOLLIN, on_connect, chardev);
-    if ((!fd && !chardev->path) || !chardev->listen_source)
-        return error_set_errno(err, -errno, "%s: could not watch '%s'", chardev->name, path);
+    chardev->listen_fd = fd;
+    chardev->listen_source = loop_add(chardev->loop, fd, EPOLLIN, on_connect, chardev);
+    if (!chardev->listen_source)
+        return error_set_errno(err, -errno, "%s: could not watch its socket", chardev->name);
     return 0;
 }
 
@@ -244,7 +237,7 @@ static int open_mode(struct chardev *chardev, const struct chardev_params *param
     case CHARDEV_FILE:
         return open_output_file(chardev, params->path, err);
     default:
-        return open_socket(chardev, params->path, params->listen_fd, err);
+        return open_socket(chardev, params->listen_fd, err);
     }
 }
 
@@ -347,8 +340,6 @@ void chardev_close(struct chardev *chardev)
     loop_remove(chardev->out_source);
     loop_remove(chardev->wake_source);
     loop_remove(chardev->listen_source);
-    if (chardev->mode == CHARDEV_SOCKET && chardev->path)
-        unlink(chardev->path);
     cleanup_close(&chardev->in_fd);
     cleanup_close(&chardev->out_fd);
     cleanup_close(&chardev->listen_fd);

@@ -3,6 +3,7 @@
 #define HUSK_SANDBOX_BROKER_INTERNAL_H
 
 #include "base/error.h"
+#include "base/unix_socket.h"
 #include "config/config.h"
 #include "sandbox/broker.h"
 #include "sandbox/source.h"
@@ -46,8 +47,7 @@ struct broker_context {
 
 /* The sockets of consoles. */
 struct broker_sockets {
-    int fds[BROKER_CONSOLES]; /* -1: none, or handed over */
-    bool made[BROKER_CONSOLES];
+    struct unix_listener listeners[BROKER_CONSOLES]; /* fd -1: none, or handed over */
     struct error errors[BROKER_CONSOLES];
 };
 

@@ -292,6 +292,16 @@ static void end_all(struct broker_state *state)
             log_warn("%s: its back-end was killed and has not ended yet", id_of(state, i));
 }
 
+/** remove_made() - the sockets that were made for devices. */
+static void remove_made(const struct broker_state *state)
+{
+    for (unsigned i = 0; i < state->n; i++) {
+        const struct source_fds *fds = &state->held[i].fds;
+        if (fds->made_path)
+            unix_listener_remove(fds->made_path, &fds->made);
+    }
+}
+
 /** hold_sources() - while the descriptors that husk was given are still there. */
 static void hold_sources(struct broker_state *state)
 {
@@ -322,8 +332,8 @@ static int close_others(const struct broker_state *state)
         for (unsigned j = 0; j < state->held[i].fds.n; j++)
             kept[n++] = state->held[i].fds.fds[j];
     for (unsigned i = 0; i < BROKER_CONSOLES; i++)
-        if (state->sockets.fds[i] >= 0)
-            kept[n++] = state->sockets.fds[i];
+        if (state->sockets.listeners[i].fd >= 0)
+            kept[n++] = state->sockets.listeners[i].fd;
     qsort(kept, n, sizeof(*kept), by_number);
     for (unsigned i = 0; i < n; i++) {
         if (kept[i] > (int)first)
@@ -377,6 +387,7 @@ void broker_process(const struct broker_context *context)
         state.backends[i].pidfd = -1;
     serve(&state, polls);
     broker_sockets_remove(context->config, &state.sockets);
+    remove_made(&state);
     end_all(&state);
     _exit(0);
 }

@@ -2,9 +2,11 @@
 #include "sandbox/broker_internal.h"
 
 #include "base/cleanup.h"
-#include "base/unix_socket.h"
 
 #include <errno.h>
+
+/* One client at a time; another waits to be turned away. */
+#define CONSOLE_BACKLOG 1
 
 const struct console_config *broker_console(const struct vm_config *config, unsigned i)
 {
@@ -17,8 +19,10 @@ void broker_sockets_open(const struct vm_config *config, struct broker_sockets *
 {
     for (unsigned i = 0; i < BROKER_CONSOLES; i++) {
         const struct console_config *console = broker_console(config, i);
-        sockets->fds[i] = console ? unix_listen(console->path, &sockets->errors[i]) : -1;
-        sockets->made[i] = sockets->fds[i] >= 0;
+        sockets->listeners[i] = UNIX_LISTENER_INIT;
+        if (console)
+            (void)unix_listen(console->path, CONSOLE_BACKLOG, &sockets->listeners[i],
+                              &sockets->errors[i]);
     }
 }
 
@@ -30,16 +34,17 @@ int broker_sockets_take(struct broker_sockets *sockets, unsigned i, struct error
         *err = sockets->errors[i];
         return err->code;
     }
-    if (sockets->fds[i] < 0)
+    if (sockets->listeners[i].fd < 0)
         return error_set(err, -EINVAL, "console %u has no socket to be handed over", i);
-    return take_fd(&sockets->fds[i]);
+    return take_fd(&sockets->listeners[i].fd);
 }
 
 void broker_sockets_remove(const struct vm_config *config, struct broker_sockets *sockets)
 {
     for (unsigned i = 0; i < BROKER_CONSOLES; i++) {
-        cleanup_close(&sockets->fds[i]);
-        if (sockets->made[i])
-            unlink(broker_console(config, i)->path);
+        const struct console_config *console = broker_console(config, i);
+        cleanup_close(&sockets->listeners[i].fd);
+        if (console)
+            unix_listener_remove(console->path, &sockets->listeners[i]);
     }
 }

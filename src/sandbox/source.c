@@ -16,10 +16,9 @@
 const struct source_kind *source_kind_of(const struct device_entry *device)
 {
     static const struct source_kind *const kinds[] = {
-        [DEVICE_DISK] = &disk_source,
-        [DEVICE_NET] = &net_source,
-        [DEVICE_RNG] = &rng_source,
-        [DEVICE_CONSOLE] = &console_source,
+        [DEVICE_DISK] = &disk_source,   [DEVICE_NET] = &net_source,
+        [DEVICE_RNG] = &rng_source,     [DEVICE_CONSOLE] = &console_source,
+        [DEVICE_VSOCK] = &vsock_source,
     };
     return kinds[device->kind];
 }

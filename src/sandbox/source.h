@@ -6,6 +6,7 @@
 #define HUSK_SANDBOX_SOURCE_H
 
 #include "base/error.h"
+#include "base/unix_socket.h"
 #include "config/device_list.h"
 #include "sandbox/backend_words.h"
 #include "sandbox/broker.h"
@@ -26,6 +27,9 @@ struct source_identity {
 struct source_fds {
     int fds[SOURCE_FDS_MAX];
     unsigned n;
+    const char
+        *made_path; /* a socket that hold() made, and the broker removes at its end; NULL: none */
+    struct unix_listener made;
 };
 
 #define SOURCE_FDS_INIT ((struct source_fds){.n = 0})
@@ -59,6 +63,7 @@ extern const struct source_kind disk_source;
 extern const struct source_kind net_source;
 extern const struct source_kind rng_source;
 extern const struct source_kind console_source;
+extern const struct source_kind vsock_source;
 
 /** source_kind_of() - never NULL. */
 const struct source_kind *source_kind_of(const struct device_entry *device);

@@ -20,7 +20,7 @@ static int open_one(struct chardev **chardev, const struct console_config *confi
         return 0;
     struct chardev_params params = {
         .mode = modes[config->mode], .path = config->path, .name = name};
-    if (config->mode == CONSOLE_SOCKET && broker) {
+    if (config->mode == CONSOLE_SOCKET) {
         params.listen_fd = broker_listen(broker, config, err);
         if (params.listen_fd < 0)
             return error_context(err, "%s", name);

@@ -12,6 +12,7 @@
 #define VIRTIO_ID_BLOCK 2
 #define VIRTIO_ID_CONSOLE 3
 #define VIRTIO_ID_ENTROPY 4
+#define VIRTIO_ID_SOCKET 19
 /* Mass storage controller, of no kind that has a number of its own. */
 #define PCI_CLASS_STORAGE 0x018000
 #define PCI_CLASS_ETHERNET 0x020000
@@ -23,6 +24,10 @@
 #define BLOCK_CONFIG_BYTES 60
 
 #define RNG_QUEUE_SIZE 64
+/* Received, sent, events (5.10.2); struct virtio_vsock_config (5.10.4). */
+#define VSOCK_QUEUES 3
+#define VSOCK_QUEUE_SIZE 128
+#define VSOCK_CONFIG_BYTES 8
 /* One port: what comes in, what goes out (5.3.2). */
 #define CONSOLE_QUEUES 2
 #define CONSOLE_QUEUE_SIZE 64
@@ -112,6 +117,13 @@ static void describe(struct device *device, struct vhost_user_device_params *par
         params->n_queues = CONSOLE_QUEUES;
         params->queue_size = CONSOLE_QUEUE_SIZE;
         params->config_len = CONSOLE_CONFIG_BYTES;
+        break;
+    case DEVICE_VSOCK:
+        params->virtio_id = VIRTIO_ID_SOCKET;
+        params->class_code = PCI_CLASS_COMMUNICATION;
+        params->n_queues = VSOCK_QUEUES;
+        params->queue_size = VSOCK_QUEUE_SIZE;
+        params->config_len = VSOCK_CONFIG_BYTES;
         break;
     }
 }

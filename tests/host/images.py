@@ -25,7 +25,8 @@ GUEST = ("bookworm", ["linux-image-cloud-amd64", "busybox-static"])
 HOST_MODULES = ["kvm-amd", "tun"]
 HOST_TOOLS = ["e2fsck", "mkfs.ext4", "qemu-storage-daemon", "qemu-img", "passt"]
 # The ACPI power button, and the input device that user space reads it from; disks, networks.
-GUEST_MODULES = ["button", "evdev", "qemu-fw-cfg", "virtio-pci", "virtio-blk", "virtio-rng", "virtio_console", "virtio-net"]
+GUEST_MODULES = ["button", "evdev", "qemu-fw-cfg", "virtio-pci", "virtio-blk", "virtio-rng", "virtio_console", "virtio-net",
+                 "vmw_vsock_virtio_transport"]
 # How entries are made, beyond the inputs named above: raise when a maker below changes what it makes.
 FORMAT = "2"
 
@@ -143,20 +144,31 @@ def guest_initramfs():
 
     def make(work):
         archive = _base_archive(_guest_root(), GUEST_MODULES, init)
+        archive.file("bin/streams", streams().read_bytes(), 0o755)
         (work / "initramfs").write_bytes(archive.pack())
 
-    inputs = cache.digest(FORMAT, init, (HERE / "initramfs.py"), str(_guest_root()), *GUEST_MODULES)
+    inputs = cache.digest(FORMAT, init, (HERE / "initramfs.py"), str(_guest_root()), *GUEST_MODULES, str(streams()))
     return cache.entry("guest-initramfs", inputs, make) / "initramfs"
 
 
-def agent():
-    """The agent (agent.c), linked statically so that it runs anywhere."""
-    source = HERE / "agent.c"
+def _static_program(name):
+    """A program of this folder, linked statically so that it runs anywhere."""
+    source = HERE / f"{name}.c"
 
     def make(work):
-        subprocess.run(["gcc", "-std=gnu17", "-O2", "-static", "-o", str(work / "agent"), str(source)], check=True)
+        subprocess.run(["gcc", "-std=gnu17", "-O2", "-static", "-o", str(work / name), str(source)], check=True)
 
-    return cache.entry("agent", cache.digest(FORMAT, source), make) / "agent"
+    return cache.entry(name, cache.digest(FORMAT, source), make) / name
+
+
+def agent():
+    """What tests start programs on the host by (agent.c)."""
+    return _static_program("agent")
+
+
+def streams():
+    """Both ends of streams, for guests and hosts (streams.c)."""
+    return _static_program("streams")
 
 
 def host_initramfs():

@@ -48,6 +48,8 @@ static const char *const full_words[] = {
     "bw_refill_time=3,ops_size=4,ops_one_time_burst=5,ops_refill_time=6,vhost_user=on,socket=/n",
     "--rng",
     "src=/dev/urandom",
+    "--vsock",
+    "cid=3,socket=/run/v",
     "--seccomp",
     "errno",
     "--landlock",
