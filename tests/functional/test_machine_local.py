@@ -150,7 +150,8 @@ def test_fifty_reboots_leak_no_descriptor_and_no_thread(start):
     early = max(machine.fds() for _ in range(10))
     machine.until(lambda: machine.events().count("vm/rebooted") >= 53)
     assert machine.fds() <= early + 3
-    assert len(list((machine.proc / "task").iterdir())) <= 3
+    # One more may be on its way out at any moment; a leak stays.
+    machine.until(lambda: len(list((machine.proc / "task").iterdir())) <= 3)
 
 
 def test_no_shutdown_keeps_husk_until_a_signal(start):
