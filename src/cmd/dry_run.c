@@ -80,9 +80,11 @@ static void print_vcpu(const struct plan_vcpu *vcpu)
     putchar('\n');
 }
 
-static int print_text(const struct plan *plan, const char *digest)
+static int print_text(const struct plan *plan, bool sw_protected, const char *digest)
 {
     printf("platform: %s\n", platform_word(plan->platform));
+    if (sw_protected)
+        puts("memory: software-protected; the pages below are shared at start, all others private");
     if (plan->platform == PLAN_SEV_SNP)
         printf("policy: 0x%" PRIx64 "\nVMSA features: 0x%" PRIx64 "\n", plan->policy,
                plan->vmsa_features);
@@ -148,9 +150,12 @@ static json_t *vcpu_json(const struct plan_vcpu *vcpu)
     return object;
 }
 
-static int print_json(const struct plan *plan, const char *digest, struct error *err)
+static int print_json(const struct plan *plan, bool sw_protected, const char *digest,
+                      struct error *err)
 {
     json_t *root = json_pack("{s:s}", "platform", platform_word(plan->platform));
+    if (sw_protected)
+        json_object_set_new(root, "sw_protected", json_true());
     if (plan->platform == PLAN_SEV_SNP) {
         json_object_set_new(root, "policy", json_integer((json_int_t)plan->policy));
         json_object_set_new(root, "vmsa_features", json_integer((json_int_t)plan->vmsa_features));
@@ -190,7 +195,8 @@ int dry_run(const struct vm_config *config, bool json, struct error *err)
     if (ret < 0)
         return ret;
     const char *text = measured ? hex_text(digest, (size_t)ret, hex) : NULL;
-    ret = json ? print_json(&plan, text, err) : print_text(&plan, text);
+    bool sw_protected = config->platform.sw_protected;
+    ret = json ? print_json(&plan, sw_protected, text, err) : print_text(&plan, sw_protected, text);
     if (ret == 0 && (fflush(stdout) || ferror(stdout)))
         return error_set(err, -EIO, "could not write the plan");
     return ret;

@@ -17,6 +17,7 @@ static const struct {
     {VMM_EXIT_TRIPLE_FAULT, "The guest took a triple fault."},
     {VMM_EXIT_INTERNAL_ERROR, "KVM could not go on with the guest."},
     {VMM_EXIT_FAIL_ENTRY, "The processor refused to enter the guest."},
+    {VMM_EXIT_MEMORY_FAULT, "The guest used or asked for private or shared memory that cannot be."},
 };
 
 static void print_head(void)

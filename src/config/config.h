@@ -102,6 +102,7 @@ enum chipset { CHIPSET_AUTO, CHIPSET_Q35, CHIPSET_CLOUD_HYPERVISOR };
 struct platform_config {
     enum chipset chipset;
     enum switch_state sev_snp; /* off: what an IGVM file has for SEV-SNP, in an ordinary guest */
+    bool sw_protected;         /* private memory without encryption, for development */
     char *system_manufacturer; /* SMBIOS strings; NULL if not given */
     char *system_product_name;
     char *system_version;

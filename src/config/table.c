@@ -220,6 +220,11 @@ static const struct option_key platform_keys[] = {
      .offset = AT(platform.sev_snp),
      .help = "isolate the guest with AMD SEV-SNP; off starts what an IGVM file has for SEV-SNP as "
              "an ordinary guest"},
+    {.name = "sw_protected",
+     .type = OPTION_BOOL,
+     .offset = AT(platform.sw_protected),
+     .help = "private memory by KVM alone, without encryption: for development; what is loaded at "
+             "start is shared, the rest of RAM private"},
     {.name = "system_manufacturer",
      .offset = AT(platform.system_manufacturer),
      SMBIOS_STRING,

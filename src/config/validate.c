@@ -224,7 +224,16 @@ static int check_fw_cfg(const struct payload_config *payload, struct error *err)
 static int check_isolation(const struct vm_config *config, struct error *err)
 {
     const struct payload_config *payload = &config->payload;
-    if (config->platform.sev_snp != SWITCH_ON || payload->firmware || payload->igvm)
+    bool snp = config->platform.sev_snp == SWITCH_ON;
+    if (snp && config->platform.sw_protected)
+        return error_set(err, -EINVAL,
+                         "--platform: sev_snp=on and sw_protected=on exclude each other");
+    if ((snp || config->platform.sw_protected) && config->memory.hugepages)
+        return error_set(err, -EINVAL,
+                         "--memory: hugepages=on is not for --platform %s=on: a page would be held "
+                         "twice, as huge shared memory and as small private one",
+                         snp ? "sev_snp" : "sw_protected");
+    if (!snp || payload->firmware || payload->igvm)
         return 0;
     return error_set(err, -EINVAL,
                      "--platform: sev_snp=on needs --igvm <file> or --firmware <file>: a kernel "

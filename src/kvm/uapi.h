@@ -7,6 +7,7 @@
 
 #include <linux/kvm.h>
 #include <linux/types.h>
+#include <stdint.h>
 
 #ifndef KVM_CAP_USER_MEMORY2
 #define KVM_CAP_USER_MEMORY2 231
@@ -97,9 +98,9 @@ struct kvm_pre_fault_memory {
 
 /* What kvm_run has of a memory fault: in its union, where older headers have no member for it. */
 struct kvm_memory_fault {
-    __u64 flags;
-    __u64 gpa;
-    __u64 size;
+    uint64_t flags;
+    uint64_t gpa;
+    uint64_t size;
 };
 
 #endif

@@ -11,7 +11,8 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
                 "events, the log, a connection to the broker and to each back-end, a second one to "
                 "the console's",
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
-                      &calls_machine_at_work, &calls_machine, &calls_consoles, &calls_of_broker},
+                      &calls_machine_at_work, &calls_machine, &calls_consoles, &calls_of_broker,
+                      &calls_converting, &calls_private_memory},
         },
     [CAGE_VCPU] =
         {
@@ -19,7 +20,8 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .process = "a vCPU's thread",
             .opens = "nothing",
             .holds = "what the VMM holds",
-            .lists = {&calls_process, &calls_messages, &calls_machine_at_work, &calls_vcpu},
+            .lists = {&calls_process, &calls_messages, &calls_machine_at_work, &calls_vcpu,
+                      &calls_converting},
         },
     [CAGE_BLK] =
         {

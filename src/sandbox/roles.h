@@ -24,9 +24,10 @@ enum cage_role {
 enum cage_extra {
     CAGE_LISTENS = 1,  /* a back-end on a socket of its own (--socket) */
     CAGE_CONNECTS = 2, /* the broker, with a device of another program's */
+    CAGE_PRIVATE = 4,  /* a guest with private memory */
 };
 
-#define CAGE_LISTS_MAX 12
+#define CAGE_LISTS_MAX 16
 
 struct cage_list {
     const char *title;

@@ -52,6 +52,8 @@ extern const struct cage_list calls_events;
 extern const struct cage_list calls_machine_at_work;
 extern const struct cage_list calls_vcpu;
 extern const struct cage_list calls_machine;
+extern const struct cage_list calls_converting;
+extern const struct cage_list calls_private_memory;
 extern const struct cage_list calls_consoles;
 extern const struct cage_list calls_of_broker;
 

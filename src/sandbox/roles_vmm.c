@@ -78,6 +78,23 @@ static const struct call_rule machine[] = {
 
 const struct cage_list calls_machine = {"Making a machine", CALLS(machine), 0};
 
+/* The half of a page that is no longer used is given back: a hole in the guest_memfd, or in the memfd of shared RAM. */
+static const struct call_rule converting[] = {
+    IOCTL(KVM_SET_MEMORY_ATTRIBUTES),
+    CALL_IF(fallocate, 1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, "FALLOC_FL_PUNCH_HOLE"),
+};
+
+const struct cage_list calls_converting = {"Converting private memory", CALLS(converting),
+                                           CAGE_PRIVATE};
+
+static const struct call_rule private_memory[] = {
+    IOCTL(KVM_CREATE_GUEST_MEMFD),
+    IOCTL(KVM_PRE_FAULT_MEMORY),
+};
+
+const struct cage_list calls_private_memory = {"Making private memory", CALLS(private_memory),
+                                               CAGE_PRIVATE};
+
 static const struct call_rule consoles[] = {
     CALL(accept4),  /* a client of a console's socket */
     CALL(pwrite64), /* the size of the virtio console's window */

@@ -10,6 +10,7 @@
 #include "vmm/devices.h"
 #include "vmm/machine_layout.h"
 #include "vmm/platform.h"
+#include "vmm/protected.h"
 #include "x86/boot.h"
 #include "x86/cpuid.h"
 #include "x86/layout.h"
@@ -22,7 +23,8 @@ struct machine {
     const struct machine_env *env;
     int vm_fd;
     struct guest_memory memory;
-    struct huge_pages *huge_pages; /* NULL if the kernel sees to them, or nobody */
+    struct private_memory *private; /* NULL: all memory is shared */
+    struct huge_pages *huge_pages;  /* NULL if the kernel sees to them, or nobody */
     struct kvm_routes *routes;
     struct bus *ports;
     struct bus *mmio;
@@ -59,6 +61,22 @@ void machine_stop(struct machine *machine, const struct stop_reason *reason)
     }
 }
 
+/** machine_is_private() - whether pages of its RAM can be private. */
+static bool machine_is_private(const struct machine *machine)
+{
+    return machine->env->config->platform.sw_protected;
+}
+
+static int register_memory(struct machine *machine, const struct plan *plan, struct error *err)
+{
+    const struct kvm *kvm = machine->env->kvm;
+    if (!machine_is_private(machine))
+        return memory_register(&machine->memory, kvm, machine->vm_fd, err);
+    machine->private =
+        private_memory_create(&machine->memory, kvm, machine->vm_fd, (uint32_t)plan->n_vcpus, err);
+    return machine->private ? protected_share_plan(machine->private, plan, err) : err->code;
+}
+
 static int create_memory(struct machine *machine, const struct plan *plan, struct error *err)
 {
     const struct memory_config *config = &machine->env->config->memory;
@@ -68,8 +86,9 @@ static int create_memory(struct machine *machine, const struct plan *plan, struc
         .high_gpa = LAYOUT_HIGH_RAM_BASE,
         .hugepages = config->hugepages,
         .hugepage_size = config->hugepage_size,
-        .thp = config->thp,
-        .prefault = config->prefault,
+        /* Of private memory, huge pages in the shared half would be held for nothing. */
+        .thp = config->thp && !machine_is_private(machine),
+        .prefault = config->prefault && !machine_is_private(machine),
         .reserve = config->reserve,
         .host = machine->env->memory_host,
     };
@@ -80,7 +99,7 @@ static int create_memory(struct machine *machine, const struct plan *plan, struc
     params.windows = &windows;
     ret = memory_create(&machine->memory, &params, err);
     if (ret == 0)
-        ret = memory_register(&machine->memory, machine->env->kvm, machine->vm_fd, err);
+        ret = register_memory(machine, plan, err);
     if (ret == 0)
         ret = memory_load_plan(&machine->memory, plan, err);
     return ret;
@@ -89,7 +108,8 @@ static int create_memory(struct machine *machine, const struct plan *plan, struc
 static int create_vm(struct machine *machine, struct error *err)
 {
     const struct kvm *kvm = machine->env->kvm;
-    machine->vm_fd = kvm_create_vm(kvm, 0, err);
+    machine->vm_fd =
+        machine_is_private(machine) ? protected_create_vm(kvm, err) : kvm_create_vm(kvm, 0, err);
     if (machine->vm_fd < 0)
         return machine->vm_fd;
     int ret = kvm_set_identity_map(machine->vm_fd, LAYOUT_KVM_IDENTITY_MAP, LAYOUT_KVM_TSS, err);
@@ -221,12 +241,15 @@ struct machine *machine_create(const struct machine_env *env, const struct plan 
         ret = create_devices(machine, err);
     if (ret == 0)
         ret = create_vcpus(machine, plan, err);
+    if (ret == 0 && machine->private && env->config->memory.prefault)
+        ret = memory_prefault_private(machine->private, &machine->vcpus[0].kvm, err);
     if (ret < 0) {
         machine_destroy(machine);
         return NULL;
     }
     machine->context.ports = machine->ports;
     machine->context.mmio = machine->mmio;
+    machine->context.private = machine->private;
     return machine;
 }
 
@@ -254,6 +277,8 @@ struct stop_reason machine_join(struct machine *machine)
         vcpu_thread_kick(&machine->vcpus[i]);
     for (uint32_t i = 0; i < machine->n_vcpus; i++)
         vcpu_thread_join(&machine->vcpus[i]);
+    if (machine->private)
+        protected_report(machine->private, machine->env->events);
     return machine->reason;
 }
 
@@ -276,6 +301,7 @@ void machine_destroy(struct machine *machine)
     kvm_routes_free(machine->routes);
     cleanup_close(&machine->vm_fd);
     huge_pages_free(machine->huge_pages);
+    private_memory_free(machine->private);
     memory_destroy(&machine->memory);
     pthread_mutex_destroy(&machine->lock);
     free(machine);

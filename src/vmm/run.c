@@ -67,6 +67,7 @@ static const struct ending {
     [STOP_TRIPLE_FAULT] = {VMM_EXIT_TRIPLE_FAULT, "triple-fault", LOG_ERROR},
     [STOP_INTERNAL_ERROR] = {VMM_EXIT_INTERNAL_ERROR, "internal-error", LOG_ERROR},
     [STOP_FAIL_ENTRY] = {VMM_EXIT_FAIL_ENTRY, "fail-entry", LOG_ERROR},
+    [STOP_MEMORY_FAULT] = {VMM_EXIT_MEMORY_FAULT, "memory-fault", LOG_ERROR},
     [STOP_HOST_ERROR] = {VMM_EXIT_ERROR, "host-error", LOG_ERROR},
     [STOP_SIGNAL] = {VMM_EXIT_SIGNAL, "killed", LOG_WARN},
 };
@@ -247,7 +248,9 @@ static int enter_cage(struct vmm *vmm, struct error *err)
     int ret = enter_landlock(config, err);
     if (ret < 0)
         return ret;
-    struct cage cage = {.role = CAGE_VCPU, .seccomp = (enum seccomp_mode)config->seccomp};
+    unsigned private = config->platform.sw_protected ? CAGE_PRIVATE : 0;
+    struct cage cage = {
+        .role = CAGE_VCPU, .extra = private, .seccomp = (enum seccomp_mode)config->seccomp};
     ret = cage_program(&cage, &vmm->vcpu_filter, err);
     if (ret < 0)
         return ret;

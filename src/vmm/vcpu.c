@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "memory/private.h"
 #include "sandbox/seccomp.h"
 #include "vmm/placement.h"
 
@@ -105,6 +106,57 @@ static void handle_system_event(struct vcpu *vcpu)
                   vcpu->index);
 }
 
+/** convert() - pages that the guest wants as @to_private says. Returns 0, or -EINVAL if they are no pages at all. */
+static int convert(struct vcpu *vcpu, uint64_t gpa, uint64_t len, bool to_private,
+                   enum memory_cause cause)
+{
+    struct error err = ERROR_INIT;
+    int ret =
+        memory_convert(vcpu->context->private, gpa, len, to_private, cause, vcpu->index, &err);
+    if (ret == 0 || (ret == -EINVAL && cause == MEMORY_BY_HYPERCALL))
+        return ret;
+    bool guest = ret == -EINVAL || ret == -ENXIO || ret == -ELOOP;
+    stop_with(vcpu, guest ? STOP_MEMORY_FAULT : STOP_HOST_ERROR,
+              "the guest %s 0x%" PRIx64 " bytes at 0x%" PRIx64 " as %s memory on vCPU %u: %s",
+              cause == MEMORY_BY_FAULT ? "used" : "asked for", len, gpa,
+              to_private ? "private" : "shared", vcpu->index, err.message);
+    return 0;
+}
+
+/** handle_hypercall() - KVM_HC_MAP_GPA_RANGE is the only one that KVM was told to hand over. */
+static void handle_hypercall(struct vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->kvm.run;
+    uint64_t gpa = run->hypercall.args[0], pages = run->hypercall.args[1], len;
+    bool to_private = run->hypercall.args[2] & KVM_MAP_GPA_RANGE_ENCRYPTED;
+    int ret = -EINVAL;
+    if (run->hypercall.nr != KVM_HC_MAP_GPA_RANGE || !vcpu->context->private)
+        ret = -ENOSYS;
+    else if (!__builtin_mul_overflow(pages, (uint64_t)PAGE_BYTES, &len))
+        ret = convert(vcpu, gpa, len, to_private, MEMORY_BY_HYPERCALL);
+    run->hypercall.ret = (__u64)ret;
+}
+
+/** handle_memory_fault() - the guest touched a page as what it is not; @code: what KVM_RUN failed with. */
+static void handle_memory_fault(struct vcpu *vcpu, int code)
+{
+    struct kvm_memory_fault fault = kvm_vcpu_memory_fault(&vcpu->kvm);
+    /* Not every failure of KVM_RUN writes a reason: the next one must not be taken for this one again. */
+    vcpu->kvm.run->exit_reason = KVM_EXIT_UNKNOWN;
+    if (code == EHWPOISON)
+        stop_with(vcpu, STOP_HOST_ERROR,
+                  "the host's memory behind 0x%" PRIx64 " is damaged (vCPU %u used it)", fault.gpa,
+                  vcpu->index);
+    else if (fault.flags & ~KVM_MEMORY_EXIT_FLAG_PRIVATE)
+        stop_with(vcpu, STOP_MEMORY_FAULT,
+                  "KVM reported a memory fault at 0x%" PRIx64 " on vCPU %u with flags 0x%" PRIx64
+                  ", which husk does not know",
+                  fault.gpa, vcpu->index, fault.flags);
+    else
+        convert(vcpu, fault.gpa, fault.size, fault.flags & KVM_MEMORY_EXIT_FLAG_PRIVATE,
+                MEMORY_BY_FAULT);
+}
+
 /** handle_exit() - answer one exit of the guest. */
 static void handle_exit(struct vcpu *vcpu)
 {
@@ -120,6 +172,9 @@ static void handle_exit(struct vcpu *vcpu)
         vcpu->context->eoi(vcpu->context->ctx, run->eoi.vector);
         break;
     case KVM_EXIT_INTR:
+        break;
+    case KVM_EXIT_HYPERCALL:
+        handle_hypercall(vcpu);
         break;
     case KVM_EXIT_SHUTDOWN:
         stop_with(vcpu, STOP_TRIPLE_FAULT, "the guest took a triple fault on vCPU %u", vcpu->index);
@@ -148,6 +203,9 @@ static void run_guest(struct vcpu *vcpu)
     while (!atomic_load_explicit(&vcpu->context->stopped, memory_order_acquire)) {
         if (ioctl(vcpu->kvm.fd, KVM_RUN, 0) == 0) {
             handle_exit(vcpu);
+        } else if ((errno == EFAULT || errno == EHWPOISON) && vcpu->context->private &&
+                   vcpu->kvm.run->exit_reason == KVM_EXIT_MEMORY_FAULT) {
+            handle_memory_fault(vcpu, errno);
         } else if (errno != EINTR && errno != EAGAIN) {
             int code = errno;
             stop_with(vcpu, STOP_HOST_ERROR, "KVM_RUN of vCPU %u failed at 0x%" PRIx64 ": %s%s",

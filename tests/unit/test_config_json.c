@@ -33,7 +33,8 @@ static const char *const full_words[] = {
     "--igvm",
     "/boot/guest.igvm",
     "--platform",
-    "chipset=q35,sev_snp=off,system_manufacturer=m,system_product_name=p,system_version=v,system_"
+    "chipset=q35,sev_snp=off,sw_protected=off,system_manufacturer=m,system_product_name=p,system_"
+    "version=v,system_"
     "serial_number="
     "s,"
     "system_uuid=123e4567-e89b-12d3-a456-426614174000,system_sku_number=k,system_family=f,"
