@@ -8,7 +8,9 @@ import lzma
 import os
 import pathlib
 import re
+import shutil
 import subprocess
+import tempfile
 
 import cache
 import debian
@@ -20,6 +22,7 @@ ROOT = HERE.parents[1]
 
 QEMU = ("trixie", ["qemu-system-x86"])
 HOST_KERNEL = ("trixie", ["linux-image-cloud-amd64"])
+PROTECTED_HOST_SOURCE = ("trixie", "linux-source-6.12")
 # The guest's kernel, and the busybox that both initramfs archives have.
 GUEST = ("bookworm", ["linux-image-cloud-amd64", "busybox-static"])
 HOST_MODULES = ["kvm-amd", "tun"]
@@ -77,6 +80,37 @@ def firmware(suite, package, path):
         debian.with_dependencies(suite, [package], work / "root")
 
     return cache.entry("firmware", cache.digest(suite, package), make) / "root" / path
+
+
+def protected_host_kernel():
+    """
+    A bzImage for an emulated host that has software-protected VMs, which Debian's kernels lack: built from Debian's source.
+
+    It takes minutes, once: the entry is for these inputs.
+    """
+    suite, package = PROTECTED_HOST_SOURCE
+    fragment = HERE / "protected_host.config"
+
+    def make(work):
+        source = _packages("linux-source", "Linux's source for a host with software-protected VMs (140 MB)", suite, [package],
+                           debian.alone) / "usr/src" / f"{package}.tar.xz"
+        cache.say("building a kernel with software-protected VMs: minutes, once")
+        with tempfile.TemporaryDirectory(dir=work) as scratch:
+            tree = pathlib.Path(scratch) / package
+            subprocess.run(["tar", "-xf", str(source), "-C", scratch], check=True)
+            command = ["make", "-s", f"-j{os.cpu_count()}"]
+            with open(work / "log", "wb") as log:
+                def run(*words):
+                    subprocess.run([*command, *words], cwd=tree, check=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+                run("tinyconfig")
+                with open(tree / ".config", "ab") as config:
+                    config.write(fragment.read_bytes())
+                run("olddefconfig")
+                run("bzImage")
+            shutil.move(tree / "arch/x86/boot/bzImage", work / "bzImage")
+
+    return cache.entry("protected-host-kernel", cache.digest(suite, package, fragment), make) / "bzImage"
 
 
 def _vmlinuz(root):

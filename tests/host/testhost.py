@@ -273,6 +273,7 @@ class EmulatedHost(Host):
     emulated = True
     # Numbers from measurement: one processor hangs when a nested guest switches off; the model is one whose nested
     # guests run; q35, because microvm hangs under emulation.
+    kernel = staticmethod(images.host_kernel)
     machine = ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,+svm,+npt", "-smp", "2", "-m", "4096"]
 
     def __init__(self, husk, log=None, start_timeout=120):
@@ -291,7 +292,7 @@ class EmulatedHost(Host):
                    "-device", "virtio-serial-pci,vectors=0,event_idx=off,ioeventfd=off",
                    "-chardev", f"socket,id=agent,fd={theirs.fileno()}",
                    "-device", "virtserialport,chardev=agent,name=agent",
-                   "-kernel", str(images.host_kernel()),
+                   "-kernel", str(self.kernel()),
                    "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable"]
         # In memory, so that nothing is left behind however this process ends.
         with os.fdopen(os.memfd_create("initramfs", 0), "wb") as initramfs, theirs:
@@ -348,6 +349,13 @@ class EmulatedHost(Host):
         """Switch it off as a power cut does: nothing in it is worth keeping."""
         self._qemu.kill()
         self._qemu.wait()
+
+
+class ProtectedHost(EmulatedHost):
+    """An emulated machine whose kernel has software-protected VMs, and control groups."""
+
+    name = "an emulated machine with software-protected VMs"
+    kernel = staticmethod(images.protected_host_kernel)
 
 
 def sev_snp():
