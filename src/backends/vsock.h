@@ -123,6 +123,12 @@ void vsock_host_write(struct vsock_connection *connection, struct vsock_iov *dat
 /** vsock_host_shut() - after @connection->guest_shut has changed. */
 void vsock_host_shut(struct vsock_connection *connection);
 
+/** vsock_host_closed() - has the host program closed its socket, or that side of it only that no bytes come from any more? */
+bool vsock_host_closed(const struct vsock_connection *connection);
+
+/** vsock_host_gone() - the host program has closed its socket: nobody reads what the guest sends. */
+void vsock_host_gone(struct vsock_connection *connection);
+
 /** vsock_host_watch() - for what matters now. */
 void vsock_host_watch(struct vsock_connection *connection);
 
@@ -141,7 +147,7 @@ bool vsock_guest_refuse(struct vsock_device *device, const struct vsock_header *
 /**
  * vsock_guest_next() - the next packet for the driver, into @buffers.
  *
- * Return: its length in bytes; 0 if there is none.
+ * Return: its length in bytes; 0 if there is none, or, as vsock_guest_waits() tells then, none that has room there.
  */
 uint32_t vsock_guest_next(struct vsock_device *device, struct vsock_iov *buffers);
 

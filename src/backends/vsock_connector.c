@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "sandbox/cage.h"
 
@@ -14,6 +15,9 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* What the device's process sends at its end instead of a port, if the socket is to be removed. */
+#define REMOVE_BYTES 1
 
 struct answer {
     int32_t code; /* 0, with a descriptor; or -errno */
@@ -51,9 +55,14 @@ static void send_answer(int fd, int result)
     (void)!sendmsg(fd, &msg, MSG_NOSIGNAL);
 }
 
-/** serve() - until the device's process has closed its end. */
+/**
+ * serve() - until the device's process has closed its end. With anything else of that process's left open, its peers would
+ * not notice at once that it is gone.
+ */
 _Noreturn static void serve(int fd, const char *path, bool remove, const struct vu_backend *of)
 {
+    int keep[] = {fd, log_fd()};
+    fd_close_others(keep, ARRAY_SIZE(keep));
     struct error err = ERROR_INIT;
     struct cage cage = {.role = CAGE_CONNECTOR, .seccomp = of->seccomp, .name = of->name};
     prctl(PR_SET_NAME, "vsock-connect");
@@ -62,11 +71,12 @@ _Noreturn static void serve(int fd, const char *path, bool remove, const struct 
         _exit(1);
     }
     uint32_t port;
-    while (recv(fd, &port, sizeof(port), 0) == (ssize_t)sizeof(port)) {
+    ssize_t n;
+    while ((n = recv(fd, &port, sizeof(port), 0)) == (ssize_t)sizeof(port)) {
         _cleanup_close_ int connected = connect_to(path, port);
         send_answer(fd, connected);
     }
-    if (remove)
+    if (remove && n == REMOVE_BYTES)
         unlink(path);
     _exit(0);
 }
@@ -126,6 +136,8 @@ void vsock_connector_stop(struct vsock_connector *connector)
 {
     if (connector->fd < 0)
         return;
+    static const char remove[REMOVE_BYTES];
+    (void)!send(connector->fd, remove, sizeof(remove), MSG_NOSIGNAL);
     close(connector->fd);
     connector->fd = -1;
     waitpid(connector->pid, NULL, 0);

@@ -21,7 +21,8 @@ struct vsock_connector {
 
 /**
  * vsock_connector_start() - fork the process that connects to "@path_PORT", and is put in a cage of its own.
- * @remove: whether the socket @path is removed at the end, however the device's process ends.
+ * @remove: whether the socket @path is removed by vsock_connector_stop(). If the device's process is killed it stays, without
+ * a listener, and the next to listen there replaces it.
  * @of: gives its name and the mode of its filter.
  *
  * It ends when the descriptor is closed. Return: 0 or -errno with @err filled.
@@ -43,7 +44,7 @@ int vsock_connector_ask(const struct vsock_connector *connector, uint32_t port);
  */
 int vsock_connector_answer(const struct vsock_connector *connector);
 
-/** vsock_connector_stop() - let it end. */
+/** vsock_connector_stop() - wait for its end, before which it has done all that it was asked. */
 void vsock_connector_stop(struct vsock_connector *connector);
 
 #endif

@@ -171,12 +171,12 @@ static uint32_t read_host(struct vsock_connection *connection, struct vsock_iov 
         return (uint32_t)n;
     connection->readable = false;
     if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-        connection->our_shut |= VSOCK_SHUT_SEND;
-        /* Without a watch it has gone, and not only said that it sends no more. */
-        if (!connection->source) {
-            connection->our_shut = VSOCK_SHUT_BOTH;
-            connection->state = VSOCK_CLOSING;
+        /* Closed, or said only that no more comes: the end of the bytes is the same. */
+        if (vsock_host_closed(connection)) {
+            vsock_host_gone(connection);
+            return 0;
         }
+        connection->our_shut |= VSOCK_SHUT_SEND;
         connection->owed |= VSOCK_OWES_SHUTDOWN;
     }
     vsock_host_watch(connection);
@@ -210,7 +210,12 @@ uint32_t vsock_guest_next(struct vsock_device *device, struct vsock_iov *buffers
         return VSOCK_HEADER_BYTES;
     }
     struct vsock_connection *connection;
+    const struct vsock_connection *first_full = NULL; /* there is no room for its bytes */
     while ((connection = vsock_take_ready(device)) != NULL) {
+        if (connection == first_full) {
+            vsock_make_ready(connection);
+            return 0;
+        }
         bool last = connection->owed & VSOCK_OWES_RST && !(connection->owed & VSOCK_OWES_SHUTDOWN);
         uint32_t len = fill(connection, buffers);
         if (len && last)
@@ -220,6 +225,8 @@ uint32_t vsock_guest_next(struct vsock_device *device, struct vsock_iov *buffers
             vsock_make_ready(connection);
         if (len)
             return len;
+        if (connection->ready && !first_full)
+            first_full = connection;
     }
     return 0;
 }

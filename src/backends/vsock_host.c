@@ -6,6 +6,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -131,8 +132,13 @@ void vsock_host_shut(struct vsock_connection *connection)
     vsock_host_watch(connection);
 }
 
-/** gone() - the host program has closed its socket: nobody reads what the guest sends. */
-static void gone(struct vsock_connection *connection)
+bool vsock_host_closed(const struct vsock_connection *connection)
+{
+    struct pollfd look = {.fd = connection->fd};
+    return poll(&look, 1, 0) > 0 && look.revents & (POLLHUP | POLLERR);
+}
+
+void vsock_host_gone(struct vsock_connection *connection)
 {
     leave_host(connection);
     connection->our_shut = VSOCK_SHUT_BOTH;
@@ -152,7 +158,7 @@ static void forward(struct vsock_connection *connection)
         if (sent < 0 && (errno == EAGAIN || errno == EINTR))
             break;
         if (sent < 0) {
-            gone(connection);
+            vsock_host_gone(connection);
             return;
         }
         vsock_buffer_drop(&connection->out, (size_t)sent);
@@ -171,7 +177,7 @@ void vsock_host_write(struct vsock_connection *connection, struct vsock_iov *dat
         struct msghdr msg = {.msg_iov = data->iov, .msg_iovlen = data->n};
         ssize_t sent = data->n ? sendmsg(connection->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
         if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            gone(connection);
+            vsock_host_gone(connection);
             return;
         }
         if (sent > 0) {
@@ -206,7 +212,7 @@ static void on_host(void *ctx, uint32_t events)
         if (left)
             loop_remove(take_ptr(connection->source));
     } else if (left) {
-        gone(connection);
+        vsock_host_gone(connection);
     }
     vsock_host_watch(connection);
 }

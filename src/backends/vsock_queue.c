@@ -77,7 +77,7 @@ static bool receive_some(struct service *service)
         vu_queue_push(service->queues[VSOCK_TX], &chain, 0);
         n++;
     }
-    if (n)
+    if (n && service->queues[VSOCK_TX])
         vu_queue_notify(service->queues[VSOCK_TX]);
     return n == BATCH_MAX;
 }
@@ -92,7 +92,8 @@ static bool send_some(struct service *service)
     while (n < BATCH_MAX && vsock_guest_waits(device) && pop(service, VSOCK_RX, &chain, iov)) {
         struct vsock_iov buffers = {iov + chain.n_out, chain.n_in};
         uint32_t len = chain.in_len < VSOCK_HEADER_BYTES ? 0 : vsock_guest_next(device, &buffers);
-        if (!len && chain.in_len >= VSOCK_HEADER_BYTES) {
+        /* What has no room for any packet that waits goes back empty: the next may have. */
+        if (!len && !vsock_guest_waits(device)) {
             vu_queue_unpop(service->queues[VSOCK_RX], &chain);
             break;
         }

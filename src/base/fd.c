@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -16,6 +17,23 @@ void fd_fill_standard(void)
         fd = open("/dev/null", O_RDWR);
     if (fd > STDERR_FILENO)
         close(fd);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+void fd_close_others(int *keep, unsigned n)
+{
+    int first = STDERR_FILENO + 1;
+    qsort(keep, n, sizeof(*keep), by_number);
+    for (unsigned i = 0; i < n; i++) {
+        if (keep[i] > first)
+            close_range((unsigned)first, (unsigned)keep[i] - 1, 0);
+        first = MAX(first, keep[i] + 1);
+    }
+    close_range((unsigned)first, ~0u, 0);
 }
 
 int fd_open_file(const char *path, uint64_t *size, struct error *err)

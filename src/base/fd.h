@@ -14,6 +14,9 @@
  */
 void fd_fill_standard(void);
 
+/** fd_close_others() - every descriptor above standard error but the @n of @keep (-1: none), which is put in order. */
+void fd_close_others(int *keep, unsigned n);
+
 /** fd_open_file() - open @path for reading, close-on-exec, and refuse anything but a regular file.
  * @size: the file's size in bytes.
  *

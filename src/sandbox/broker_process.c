@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -313,15 +314,10 @@ static void hold_sources(struct broker_state *state)
     }
 }
 
-static int by_number(const void *a, const void *b)
-{
-    return *(const int *)a - *(const int *)b;
-}
-
 /** close_others() - every descriptor above standard error but the log, the broker's socket and what it holds. */
 static int close_others(const struct broker_state *state)
 {
-    unsigned n = 0, first = STDERR_FILENO + 1;
+    unsigned n = 0;
     _cleanup_free_ int *kept =
         calloc(2 + BROKER_CONSOLES + (size_t)state->n * SOURCE_FDS_MAX, sizeof(*kept));
     if (!kept)
@@ -332,15 +328,8 @@ static int close_others(const struct broker_state *state)
         for (unsigned j = 0; j < state->held[i].fds.n; j++)
             kept[n++] = state->held[i].fds.fds[j];
     for (unsigned i = 0; i < BROKER_CONSOLES; i++)
-        if (state->sockets.listeners[i].fd >= 0)
-            kept[n++] = state->sockets.listeners[i].fd;
-    qsort(kept, n, sizeof(*kept), by_number);
-    for (unsigned i = 0; i < n; i++) {
-        if (kept[i] > (int)first)
-            close_range(first, (unsigned)kept[i] - 1, 0);
-        first = MAX(first, (unsigned)kept[i] + 1);
-    }
-    close_range(first, ~0u, 0);
+        kept[n++] = state->sockets.listeners[i].fd;
+    fd_close_others(kept, n);
     return 0;
 }
 

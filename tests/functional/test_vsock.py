@@ -1,6 +1,7 @@
 """husk's socket back-end: streams between host programs and a guest, each byte once and in order."""
 
 import os
+import pathlib
 import socket
 import threading
 
@@ -247,6 +248,16 @@ def test_packets_that_make_no_sense_are_refused_or_dropped(host):
     assert host.process.running()
 
 
+def test_a_buffer_without_room_for_data_holds_nothing_up(host):
+    program, stream = host.stream_from_host()
+    host.vsock.give(host.vsock.memory.allocate(vsock_client.BUFFER), vsock_client.HEADER.size)
+    # Behind all of those that were there before.
+    for n in range(40):
+        program.sendall(b"%02d" % n)
+        assert stream.read(2) == b"%02d" % n
+    assert host.vsock.empty == 1
+
+
 def test_after_a_kill_the_driver_is_told_that_its_streams_are_gone(host):
     program, stream = host.stream_from_host()
     host.process.kill()
@@ -259,6 +270,12 @@ def test_after_a_kill_the_driver_is_told_that_its_streams_are_gone(host):
     stream.send(RW, b"to nobody")
     assert host.vsock.receive().op == RST
     host.stream_from_host(3)
+
+
+def test_the_connector_has_nothing_of_the_devices(host):
+    pid, = pathlib.Path(f"/proc/{host.process.pid}/task/{host.process.pid}/children").read_text().split()
+    held = [number for number in map(int, os.listdir(f"/proc/{pid}/fd")) if number > 2]
+    assert len(held) == 1 and os.readlink(f"/proc/{pid}/fd/{held[0]}").startswith("socket:")
 
 
 def test_nothing_is_left_behind(host):

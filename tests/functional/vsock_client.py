@@ -25,7 +25,7 @@ class Vsock:
         self.memory = memory or vhost_user.Memory([vhost_user.Slot(0, 16 << 20)])
         self.front = vhost_user.FrontEnd(connection, self.memory,
                                          setup or vhost_user.Setup(n_queues=3, queue_size=64)).start()
-        self.places, self.arrived = {}, []
+        self.places, self.arrived, self.empty = {}, [], 0  # empty: buffers that came back without a packet
         for _ in range(buffers):
             self.give(self.memory.allocate(BUFFER))
         self.events = {self.front.queues[EVENT].submit([(gpa, 4, True)]): gpa for gpa in [self.memory.allocate(4)]}
@@ -58,6 +58,10 @@ class Vsock:
 
     def _collect(self):
         for gpa, written in [(self.places.pop(head), written) for head, written in self.front.queues[RX].reap()]:
+            if not written:
+                self.empty += 1
+                self.give(gpa)
+                continue
             raw = self.memory.read(gpa, written)
             packet = Packet(*HEADER.unpack(raw[:HEADER.size]), raw[HEADER.size:])
             assert packet.len == len(packet.data) and packet.src_cid == HOST and packet.dst_cid == self.cid

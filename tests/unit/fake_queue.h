@@ -23,6 +23,7 @@ struct vu_queue {
     int kick_fd, stop_fd;
     struct fake_request requests[FAKE_REQUESTS_MAX];
     unsigned n_requests, n_popped, n_answered, n_notified, n_config_changed;
+    bool changes_iov;                  /* the device may change a chain's entries */
     unsigned break_after;              /* requests after which the ring is broken; 0: never */
     unsigned order[FAKE_REQUESTS_MAX]; /* as they were answered */
 };

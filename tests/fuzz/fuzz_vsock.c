@@ -1,0 +1,370 @@
+/*
+ * The socket device behind a hostile driver, among host programs that come, talk and go as the input says. The input is a
+ * list of steps, a byte each with what it needs behind it: packets whose header fields are mostly plausible, buffers for
+ * packets, host programs that connect and say anything, that send, read, shut down or leave, answers of the connector, and
+ * turns, in which the device serves its queues.
+ *
+ * Each packet that the device gives has to be whole, its own, and of a stream within the credit that the driver told. The fake
+ * queues check that each request comes back once, the sanitizers and guard pages that nothing else was touched.
+ */
+#include "backends/vsock.h"
+#include "base/bytes.h"
+#include "base/log.h"
+#include "fake_queue.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define CID 3u
+#define ARENA_BYTES KIB(1024)
+#define PROGRAMS_MAX 8
+#define REQUESTS_MAX 64
+#define STEPS_MAX 200
+/* Few, so that packets meet connections. */
+#define PORTS 4u
+
+struct input {
+    const uint8_t *data;
+    size_t size;
+};
+
+struct world {
+    struct vsock_device device;
+    struct vu_queue queues[VSOCK_QUEUES];
+    int far_connector;          /* the connector's end of its socket */
+    int programs[PROGRAMS_MAX]; /* host programs; -1: none */
+    uint32_t host_ports[PORTS]; /* that the device chose last */
+    struct sockaddr_un address;
+    socklen_t address_len;
+    uint8_t *arena;
+    size_t arena_used;
+};
+
+static struct world world;
+
+static void check(bool holds)
+{
+    if (!holds)
+        abort();
+}
+
+static uint8_t next(struct input *in)
+{
+    if (!in->size)
+        return 0;
+    in->size--;
+    return *in->data++;
+}
+
+static size_t next_len(struct input *in)
+{
+    uint8_t low = next(in);
+    return low | (size_t)next(in) << 8;
+}
+
+/* A page behind each end of the arena cannot be touched. */
+static void set_up(void)
+{
+    if (world.arena)
+        return;
+    log_set_level((enum log_level) - 1);
+    uint8_t *all =
+        mmap(NULL, ARENA_BYTES + 2 * PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check(all != MAP_FAILED);
+    world.arena = all + PAGE_BYTES;
+    check(mprotect(world.arena, ARENA_BYTES, PROT_READ | PROT_WRITE) == 0);
+    for (unsigned i = 0; i < VSOCK_QUEUES; i++) {
+        check(fake_queue_init(&world.queues[i]) == 0);
+        world.queues[i].changes_iov = true;
+    }
+}
+
+/** begin() - a device that has just been made, and nobody who talks to it. */
+static void begin(void)
+{
+    int ends[2];
+    world.device = (struct vsock_device){.cid = CID, .connector = VSOCK_CONNECTOR_INIT};
+    world.device.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* In no file system: the kernel chooses a name. */
+    world.address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    world.address_len = sizeof(world.address);
+    check(bind(world.device.listener, (struct sockaddr *)&world.address, sizeof(sa_family_t)) == 0);
+    check(listen(world.device.listener, PROGRAMS_MAX) == 0);
+    check(getsockname(world.device.listener, (struct sockaddr *)&world.address,
+                      &world.address_len) == 0);
+    check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
+    world.device.connector.fd = ends[0];
+    world.far_connector = ends[1];
+    world.device.loop = loop_new();
+    world.device.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    check(world.device.loop && world.device.timer_fd >= 0 && vsock_host_start(&world.device) == 0);
+    for (unsigned i = 0; i < PROGRAMS_MAX; i++)
+        world.programs[i] = -1;
+    memset(world.host_ports, 0, sizeof(world.host_ports));
+    for (unsigned i = 0; i < VSOCK_QUEUES; i++)
+        fake_queue_rewind(&world.queues[i]);
+    world.arena_used = 0;
+}
+
+static void end(void)
+{
+    vsock_drop_all(&world.device);
+    check(world.device.n_connections == 0);
+    loop_free(world.device.loop);
+    close(world.device.timer_fd);
+    close(world.device.listener);
+    close(world.device.connector.fd);
+    close(world.far_connector);
+    for (unsigned i = 0; i < PROGRAMS_MAX; i++)
+        if (world.programs[i] >= 0)
+            close(world.programs[i]);
+}
+
+/* --- The driver. --- */
+
+/** take_room() - of the arena; NULL when that is full. */
+static uint8_t *take_room(size_t len)
+{
+    if (len > ARENA_BYTES - world.arena_used)
+        return NULL;
+    world.arena_used += len;
+    return world.arena + world.arena_used - len;
+}
+
+/** make_header() - plausible, but for what @how says. */
+static void make_header(struct input *in, uint8_t *bytes, size_t data_len)
+{
+    uint8_t how = next(in), ports = next(in);
+    uint32_t host_port = ports & 64 ? world.host_ports[ports & 3] : 1000 + ((ports >> 2) & 3);
+    store_le64(bytes, how & 1 ? next(in) : CID);
+    store_le64(bytes + 8, how & 2 ? next(in) : VSOCK_CID_HOST);
+    store_le32(bytes + 16, 1 + (ports & 3));
+    store_le32(bytes + 20, host_port);
+    store_le32(bytes + 24, how & 4 ? (uint32_t)next_len(in) << 12 : (uint32_t)data_len);
+    store_le16(bytes + 28, how & 8 ? next(in) : VSOCK_TYPE_STREAM);
+    store_le16(bytes + 30, next(in) % 10);
+    store_le32(bytes + 32, next(in));
+    store_le32(bytes + 36, how & 16 ? (uint32_t)next_len(in) << 16 : 65536);
+    store_le32(bytes + 40, how & 32 ? (uint32_t)next_len(in) : 0);
+}
+
+/** add_packet() - header and data, cut in pieces as the input says. */
+static void add_packet(struct input *in)
+{
+    struct vu_queue *queue = &world.queues[VSOCK_TX];
+    size_t data_len = next_len(in) & 0x3fff, len = VSOCK_HEADER_BYTES + data_len;
+    uint8_t *bytes = take_room(len);
+    if (!bytes || queue->n_requests == REQUESTS_MAX)
+        return;
+    memset(bytes + VSOCK_HEADER_BYTES, 0x5a, data_len);
+    make_header(in, bytes, data_len);
+    uint8_t cut = next(in);
+    size_t first = cut & 1 ? MIN((size_t)(cut >> 1), len - 1) : 0;
+    struct iovec iov[2] = {{bytes, first}, {bytes + first, len - first}};
+    if (cut == 255)
+        iov[1].iov_len = next(in) % VSOCK_HEADER_BYTES; /* fewer than a header has */
+    fake_queue_add(queue, first ? iov : iov + 1, first ? 2 : 1, NULL, 0);
+}
+
+static void add_buffer(struct input *in)
+{
+    struct vu_queue *queue = &world.queues[VSOCK_RX];
+    size_t first = next(in), second = next_len(in) & 0x1fff;
+    struct iovec iov[2] = {{take_room(first), first}, {take_room(second), second}};
+    if (iov[0].iov_base && iov[1].iov_base && queue->n_requests < REQUESTS_MAX)
+        fake_queue_add(queue, NULL, 0, iov, 2);
+}
+
+static void add_event(void)
+{
+    struct vu_queue *queue = &world.queues[VSOCK_EVENT];
+    struct iovec iov = {take_room(4), 4};
+    if (iov.iov_base && queue->n_requests < 4)
+        fake_queue_add(queue, NULL, 0, &iov, 1);
+}
+
+/** check_packet() - that the device gave in @request. */
+static void check_packet(const struct fake_request *request)
+{
+    uint8_t head[VSOCK_HEADER_BYTES];
+    struct iovec iov[2] = {request->iov[0], request->iov[1]};
+    struct vsock_iov buffers = {iov, 2};
+    struct vsock_header header;
+    check(request->written >= sizeof(head));
+    check(vsock_packet_parse(&header, &buffers));
+    check(header.src_cid == VSOCK_CID_HOST && header.dst_cid == CID);
+    check(header.len == request->written - VSOCK_HEADER_BYTES);
+    check(header.op >= VSOCK_OP_REQUEST && header.op <= VSOCK_OP_CREDIT_REQUEST);
+    check(header.len == 0 || header.op == VSOCK_OP_RW);
+    if (header.op == VSOCK_OP_REQUEST)
+        world.host_ports[header.dst_port % PORTS] = header.src_port;
+}
+
+static void check_queues(void)
+{
+    const struct vu_queue *rx = &world.queues[VSOCK_RX], *tx = &world.queues[VSOCK_TX];
+    for (unsigned i = 0; i < rx->n_answered; i++) {
+        const struct fake_request *request = &rx->requests[rx->order[i]];
+        if (request->written)
+            check_packet(request);
+        else
+            check(request->iov[0].iov_len + request->iov[1].iov_len <= VSOCK_HEADER_BYTES);
+    }
+    for (unsigned i = 0; i < tx->n_answered; i++)
+        check(tx->requests[i].written == 0 && tx->order[i] == i);
+    for (unsigned i = 0; i < VSOCK_QUEUES; i++)
+        check(world.queues[i].n_popped == world.queues[i].n_answered);
+    for (const struct vsock_connection *const *bucket = (const void *)world.device.buckets;
+         bucket < (const struct vsock_connection *const *)world.device.buckets + VSOCK_BUCKETS;
+         bucket++)
+        for (const struct vsock_connection *c = *bucket; c; c = c->next)
+            check(c->out.len <= VSOCK_BUFFER_BYTES);
+}
+
+/** turn() - the device serves until there is nothing to do. */
+static void turn(void)
+{
+    struct vu_queue *queues[VSOCK_QUEUES];
+    for (unsigned i = 0; i < VSOCK_QUEUES; i++) {
+        queues[i] = &world.queues[i];
+        check(eventfd_write(world.queues[i].stop_fd, 1) == 0);
+    }
+    vsock_run_all(&world.device, queues);
+    check_queues();
+    for (unsigned i = 0; i < VSOCK_QUEUES; i++) {
+        fake_queue_rewind(&world.queues[i]);
+        world.queues[i].break_after = 0;
+    }
+    world.arena_used = 0;
+}
+
+/* --- The host. --- */
+
+static void connect_program(struct input *in)
+{
+    unsigned which = next(in) % PROGRAMS_MAX;
+    char text[64];
+    if (world.programs[which] >= 0)
+        close(world.programs[which]);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    check(fd >= 0);
+    world.programs[which] = fd;
+    if (connect(fd, (struct sockaddr *)&world.address, world.address_len) < 0)
+        return;
+    int len = 0;
+    if (next(in) & 3)
+        len = snprintf(text, sizeof(text), "CONNECT %u\n", 1 + next(in) % PORTS);
+    else
+        for (; len < 30 && in->size; len++)
+            text[len] = (char)next(in);
+    (void)!send(fd, text, (size_t)len, MSG_NOSIGNAL);
+}
+
+static void move_program(struct input *in)
+{
+    static uint8_t bytes[65536];
+    uint8_t what = next(in);
+    int *fd = &world.programs[what % PROGRAMS_MAX];
+    if (*fd < 0)
+        return;
+    switch (what >> 6) {
+    case 0:
+        (void)!send(*fd, bytes, next_len(in), MSG_NOSIGNAL);
+        break;
+    case 1:
+        (void)!recv(*fd, bytes, next_len(in), 0);
+        break;
+    case 2:
+        shutdown(*fd, what & 8 ? SHUT_WR : SHUT_RDWR);
+        break;
+    default:
+        close(*fd);
+        *fd = -1;
+    }
+}
+
+/** answer_connector() - one question, if there is one, or without. */
+static void answer_connector(struct input *in)
+{
+    uint32_t port;
+    bool asked = recv(world.far_connector, &port, sizeof(port), 0) == (ssize_t)sizeof(port);
+    uint8_t how = next(in);
+    if (!asked && how < 250)
+        return;
+    int ends[2] = {-1, -1};
+    int32_t code = how & 1 ? -ECONNREFUSED : 0;
+    struct iovec iov = {&code, how == 255 ? 1 : sizeof(code)};
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (!code && !(how & 2)) {
+        check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
+        msg.msg_control = &control;
+        msg.msg_controllen = sizeof(control);
+        control.head = (struct cmsghdr){
+            .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(&control.head), &ends[0], sizeof(int));
+    }
+    (void)!sendmsg(world.far_connector, &msg, MSG_NOSIGNAL);
+    if (ends[0] < 0)
+        return;
+    int *program = &world.programs[(how >> 2) % PROGRAMS_MAX];
+    if (*program >= 0)
+        close(*program);
+    *program = ends[1];
+    close(ends[0]);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct input in = {data, size};
+    set_up();
+    begin();
+    for (unsigned i = 0; in.size && i < STEPS_MAX; i++) {
+        uint8_t step = next(&in);
+        switch (step % 8) {
+        case 0:
+        case 1:
+            add_packet(&in);
+            break;
+        case 2:
+            add_buffer(&in);
+            break;
+        case 3:
+            connect_program(&in);
+            break;
+        case 4:
+            move_program(&in);
+            break;
+        case 5:
+            answer_connector(&in);
+            break;
+        case 6:
+            turn();
+            break;
+        default:
+            if (step & 32)
+                world.queues[(step >> 6) % VSOCK_QUEUES].break_after = 1 + next(&in) % 8;
+            else if (step & 8)
+                add_event();
+            else
+                vsock_host_expire(&world.device, vsock_now_ms() + (step & 16 ? 20000 : 0));
+        }
+    }
+    turn();
+    end();
+    return 0;
+}
