@@ -31,13 +31,15 @@ class Hosts:
         """A host that is there."""
         if not self._chosen or self._chosen.lost:
             self.close()
-            self._chosen = self._end.enter_context(testhost.choose(self._problem, self._husk))
+            chosen = self._end.enter_context(testhost.choose(self._problem, self._husk))
             for payload in sorted((self._husk.resolve().parent / "tests" / "payloads").glob("*.elf")):
-                self._chosen.put(payload, f"{self._chosen.folder}/{payload.name}")
+                chosen.put(payload, f"{chosen.folder}/{payload.name}")
+            self._chosen = chosen
         return self._chosen
 
     def close(self):
         """End it."""
+        self._chosen = None
         self._end.close()
 
 

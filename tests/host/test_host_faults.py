@@ -1,5 +1,8 @@
 """What is taken for a fault of the emulated host, and tried again, and what never is."""
 
+import os
+import signal
+
 import pytest
 
 import testhost
@@ -21,3 +24,18 @@ def test_a_triple_fault_and_spinning_processors_may_be_the_emulations_and_an_idl
     spinning = start("--kernel", f"{host.folder}/spin.elf", "--memory", "size=64M")
     spinning.event("booted")
     assert failure(spinning.expect, "never printed", 1) is of_the_emulation
+
+
+def test_a_host_that_does_not_answer_is_replaced(hosts, monkeypatch):
+    hung = hosts.get()
+    if not hung.emulated:
+        pytest.skip("needs the emulated host: this machine is the host, and cannot be stopped")
+    monkeypatch.setattr(hung, "patience", 1)
+    os.kill(hung._qemu.pid, signal.SIGSTOP)
+    waiting = hung.start("true")
+    assert failure(waiting.wait, 1) is testhost.EmulatorFault
+    assert hung.lost == "it does not answer"
+    another = hosts.get()
+    assert another is not hung
+    assert another.run("echo fine")[1] == "fine\n"
+    assert hung._qemu.poll() == -signal.SIGKILL

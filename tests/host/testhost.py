@@ -32,6 +32,7 @@ _HEAD = struct.Struct("<IBI")
 _STREAMS = {ord("O"): "output", ord("R"): "errors", ord("V"): "events"}
 _START_PTY = 1
 _PIECE = 1 << 16
+_SEND_TIMEOUT = 120
 _PR_SET_PDEATHSIG = 1
 # husk's exit status after a triple fault of the guest, and what share of a processor an idle guest stays far below.
 _TRIPLE_FAULT = 4
@@ -155,6 +156,7 @@ class Host:
         self.changed = threading.Condition()
         self.lost = None
         self._connection = connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT, 0))
         self._sending = threading.Lock()
         self._processes = {}
         self._next = 1
@@ -182,14 +184,21 @@ class Host:
                         self._processes[number]._report(kind, data)
                     self.changed.notify_all()
         except (EOFError, OSError) as error:
-            with self.changed:
-                self.lost = str(error) or "connection closed"
-                self.changed.notify_all()
+            self._lose(str(error) or "connection closed")
+
+    def _lose(self, why):
+        """It is of no more use: whoever waits for it is told."""
+        with self.changed:
+            self.lost = self.lost or why
+            self.changed.notify_all()
 
     def send(self, number, kind, data):
-        """Send one frame to the agent."""
+        """Send one frame to the agent. If that takes none the host is lost, as whoever waits for an answer is told."""
         with self._sending:
-            self._connection.sendall(_HEAD.pack(number, kind[0], len(data)) + data)
+            try:
+                self._connection.sendall(_HEAD.pack(number, kind[0], len(data)) + data)
+            except OSError as error:
+                self._lose(f"it takes no commands: {error}")
 
     def fault(self, process):
         """The host's own fault for which a process did not do what it should, in words; None if it is not known to have one."""
@@ -271,9 +280,11 @@ class EmulatedHost(Host):
 
     name = "an emulated machine with nested KVM"
     emulated = True
+    kernel = staticmethod(images.host_kernel)
+    # For how long it may not answer at all and still be alive, seconds.
+    patience = 30
     # Numbers from measurement: one processor hangs when a nested guest switches off; the model is one whose nested
     # guests run; q35, because microvm hangs under emulation.
-    kernel = staticmethod(images.host_kernel)
     machine = ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,+svm,+npt", "-smp", "2", "-m", "4096"]
 
     def __init__(self, husk, log=None, start_timeout=120):
@@ -315,11 +326,15 @@ class EmulatedHost(Host):
             raise HostError(f"the emulated host did not come up\n{self.console()}")
         # Huge pages as guests fault, so that husk does not collapse pages under a running guest: QEMU then walks a guest's
         # page tables wrongly now and then, and the guest takes a triple fault (docs/testing.md).
-        self.run(f"echo advise > {SHMEM_ENABLED}")
+        try:
+            self.run(f"echo advise > {SHMEM_ENABLED}")
+        except HostError:
+            self.close()
+            raise
 
     def fault(self, process):
         if self.lost:
-            return f"it is the emulated host that ended:\n{self.console()}"
+            return f"it is the emulated host that is lost:\n{self.console()}"
         if process.status == _TRIPLE_FAULT and b"triple-fault" in process.events:
             return "triple faults come of the emulation"
         if process.status is None and self._vcpus_busy() > _BUSY:
@@ -333,7 +348,11 @@ class EmulatedHost(Host):
                  "awk '{ n += $12 + $13 } END { print n + 0 }'")
         process = self.start(f"{ticks}; sleep 2; {ticks}")
         with self.changed:
-            if not self.changed.wait_for(lambda: process.status is not None or self.lost, 30) or self.lost:
+            answered = self.changed.wait_for(lambda: process.status is not None or self.lost, self.patience)
+            if not answered:
+                # Nothing more can be done with it.
+                self._lose("it does not answer")
+            if self.lost:
                 return 1.0
         first, last = map(int, process.output.split())
         return (last - first) / os.sysconf("SC_CLK_TCK") / 2
