@@ -34,6 +34,13 @@ int units_parse_size(const char *text, uint64_t *bytes)
     return 0;
 }
 
+int units_parse_bits(const char *text, uint64_t *bits)
+{
+    size_t len = strlen(text);
+    return len > 0 && isxdigit((unsigned char)text[len - 1]) ? units_parse_size(text, bits)
+                                                             : -EINVAL;
+}
+
 const char *units_format_size(uint64_t bytes, char *text)
 {
     static const char suffixes[] = "\0KMGT";

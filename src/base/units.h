@@ -11,6 +11,9 @@
  */
 int units_parse_size(const char *text, uint64_t *bytes);
 
+/** units_parse_bits() - a decimal or 0x number of 64 bits. Returns 0, -EINVAL or -ERANGE. */
+int units_parse_bits(const char *text, uint64_t *bits);
+
 #define UNITS_SIZE_TEXT 32
 
 /** units_format_size() - the shortest exact form ("512M", "1025"); @text holds UNITS_SIZE_TEXT bytes. Returns @text. */

@@ -5,7 +5,6 @@
 #include "base/fd.h"
 #include "cmd/words.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -73,29 +72,6 @@ int platform_parse(const char *text, enum plan_platform *platform, struct error 
 const char *platform_word(enum plan_platform platform)
 {
     return platform_words[platform];
-}
-
-const char *hex_text(const uint8_t *bytes, size_t len, char *text)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < len; i++) {
-        text[2 * i] = digits[bytes[i] >> 4];
-        text[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    text[2 * len] = '\0';
-    return text;
-}
-
-bool hex_parse(const char *text, uint8_t *bytes, size_t len)
-{
-    for (size_t i = 0; i < 2 * len; i++) {
-        int c = tolower((unsigned char)text[i]);
-        int digit = isdigit(c) ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (digit < 0)
-            return false;
-        bytes[i / 2] = (uint8_t)(i % 2 ? bytes[i / 2] << 4 | digit : digit);
-    }
-    return text[2 * len + strspn(text + 2 * len, " \t\r\n")] == '\0';
 }
 
 int write_file(const char *path, const void *data, size_t len, struct error *err)

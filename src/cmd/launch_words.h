@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/hex.h"
 #include "launch/digest_sink.h"
 #include "launch/producers.h"
 #include "snp/id_block.h"
@@ -28,12 +29,7 @@ int vmm_parse(const char *text, enum launch_vmm *vmm, struct error *err);
 int platform_parse(const char *text, enum plan_platform *platform, struct error *err);
 const char *platform_word(enum plan_platform platform);
 
-/** hex_text() - @len bytes as 2 * @len digits and a NUL in @text. Returns @text. */
-const char *hex_text(const uint8_t *bytes, size_t len, char *text);
 #define HEX_384_TEXT (2 * SHA384_BYTES + 1)
-
-/** hex_parse() - exactly @len bytes of hexadecimal digits, white space behind them allowed. */
-bool hex_parse(const char *text, uint8_t *bytes, size_t len);
 
 /** write_file() - @path with these contents, replaced as a whole or not at all. 0 or -errno. */
 int write_file(const char *path, const void *data, size_t len, struct error *err);

@@ -46,6 +46,7 @@ struct payload_config {
     char *kernel;         /* path, NULL if not given */
     char *initramfs;      /* path */
     char *cmdline;
+    char *host_data; /* 32 bytes in hexadecimal, NULL if not given */
     struct fw_cfg_config fw_cfg;
 };
 
@@ -103,6 +104,13 @@ struct platform_config {
     enum chipset chipset;
     enum switch_state sev_snp; /* off: what an IGVM file has for SEV-SNP, in an ordinary guest */
     bool sw_protected;         /* private memory without encryption, for development */
+    /* Of an SEV-SNP guest; NULL: not given. Numbers in decimal or, with 0x, in hexadecimal. */
+    char *policy, *vmsa_features;
+    char *gosvw;              /* 16 bytes in hexadecimal: workarounds that the guest is told of */
+    char *id_block, *id_auth; /* paths */
+    bool author_key;          /* @id_auth has one */
+    bool vcek_disabled;
+    enum switch_state kernel_hashes;
     char *system_manufacturer; /* SMBIOS strings; NULL if not given */
     char *system_product_name;
     char *system_version;

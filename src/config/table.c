@@ -47,6 +47,14 @@ static const struct option_key initramfs_keys[] = {
     {.json = "initramfs", .type = OPTION_STRING, .offset = AT(payload.initramfs), PATH_BYTES},
 };
 
+static const struct option_key host_data_keys[] = {
+    {.json = "host_data",
+     .type = OPTION_STRING,
+     .offset = AT(payload.host_data),
+     .min = 1,
+     .max = 64},
+};
+
 static const struct option_key cmdline_keys[] = {
     {.json = "cmdline", .type = OPTION_STRING, .offset = AT(payload.cmdline), .max = 65535},
 };
@@ -206,6 +214,8 @@ static const struct option_name chipset_names[] = {
     {NULL, NULL},
 };
 
+#define SNP_TEXT(member) .type = OPTION_STRING, .offset = AT(platform.member), .min = 1, .max = 64
+
 static const struct option_key platform_keys[] = {
     {.name = "chipset",
      .type = OPTION_ENUM,
@@ -225,6 +235,49 @@ static const struct option_key platform_keys[] = {
      .offset = AT(platform.sw_protected),
      .help = "private memory by KVM alone, without encryption: for development; what is loaded at "
              "start is shared, the rest of RAM private"},
+    {.name = "policy",
+     SNP_TEXT(policy),
+     .value = "<bits>",
+     .shown_default = "the IGVM file's, else 0x30000",
+     .help = "guest policy of SEV-SNP"},
+    {.name = "vmsa_features",
+     SNP_TEXT(vmsa_features),
+     .value = "<bits>",
+     .shown_default = "0x1",
+     .help = "SEV_FEATURES of a guest that starts from firmware; an IGVM file says its own"},
+    {.name = "kernel_hashes",
+     .type = OPTION_SWITCH,
+     .offset = AT(platform.kernel_hashes),
+     .shown_default = "on, where there is a kernel and a place for them",
+     .help = "put hashes of kernel, initramfs and cmdline into a measured page, by which the "
+             "firmware checks "
+             "what it is handed"},
+    {.name = "id_block",
+     .type = OPTION_STRING,
+     .offset = AT(platform.id_block),
+     PATH_BYTES,
+     .value = "<file>",
+     .help =
+         "ID block of 96 bytes, or in base64: which launch digest and policy the guest must have"},
+    {.name = "id_auth",
+     .type = OPTION_STRING,
+     .offset = AT(platform.id_auth),
+     PATH_BYTES,
+     .value = "<file>",
+     .help = "signatures and keys of the ID block, 4096 bytes, or in base64"},
+    {.name = "author_key",
+     .type = OPTION_BOOL,
+     .offset = AT(platform.author_key),
+     .help = "the ID key is signed by an author key"},
+    {.name = "vcek_disabled",
+     .type = OPTION_BOOL,
+     .offset = AT(platform.vcek_disabled),
+     .help = "no attestation report of the guest is signed with the processor's own key"},
+    {.name = "gosvw",
+     SNP_TEXT(gosvw),
+     .value = "<hex>",
+     .shown_default = "none",
+     .help = "workarounds that the guest's kernel is told of: 16 bytes of the OSVW registers"},
     {.name = "system_manufacturer",
      .offset = AT(platform.system_manufacturer),
      SMBIOS_STRING,
@@ -826,6 +879,12 @@ const struct option option_table[] = {
      .value = "<text>",
      .shown_default = "empty",
      .help = "the kernel's command line"},
+    {.name = "host-data",
+     .topic = OPTION_TOPIC_BOOT,
+     .json = "payload",
+     KEYS(host_data_keys),
+     .value = "<hex>",
+     .help = "32 bytes that an SEV-SNP guest's attestation reports show, unmeasured, as 64 digits"},
     {.name = "fw-cfg-config",
      .topic = OPTION_TOPIC_BOOT,
      .json = "payload",
@@ -1005,7 +1064,6 @@ const char *const options_not_built[] = {
     "fs",
     "gdb",
     "generic-vhost-user",
-    "host-data",
     "ivshmem",
     "memory-zone",
     "numa",

@@ -216,6 +216,9 @@ int config_validate_nets(struct vm_config *config, struct error *err);
 
 /* validate_ids.c */
 
+/** config_validate_snp() - the options of an SEV-SNP guest. 0 or -errno. */
+int config_validate_snp(const struct vm_config *config, struct error *err);
+
 /** config_validate_ids() - ids are unlike each other; those that were not given are made. 0 or -errno. */
 int config_validate_ids(struct vm_config *config, struct error *err);
 

@@ -233,6 +233,8 @@ static int check_isolation(const struct vm_config *config, struct error *err)
                          "--memory: hugepages=on is not for --platform %s=on: a page would be held "
                          "twice, as huge shared memory and as small private one",
                          snp ? "sev_snp" : "sw_protected");
+    if (config_validate_snp(config, err) < 0)
+        return err->code;
     if (!snp || payload->firmware || payload->igvm)
         return 0;
     return error_set(err, -EINVAL,

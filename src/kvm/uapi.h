@@ -35,6 +35,10 @@ _Static_assert(sizeof(struct kvm_userspace_memory_region2) == 160, "api.rst 4.14
 #define KVM_X86_SW_PROTECTED_VM 1
 #endif
 
+#ifndef KVM_X86_SNP_VM
+#define KVM_X86_SNP_VM 4
+#endif
+
 #ifndef KVM_MEM_GUEST_MEMFD
 #define KVM_MEM_GUEST_MEMFD (1UL << 2)
 #endif
@@ -79,6 +83,11 @@ struct kvm_pre_fault_memory {
 };
 
 #define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+#endif
+
+/* Of a vCPU that asked for its own end through the GHCB (api.rst 5, KVM_EXIT_SYSTEM_EVENT). */
+#ifndef KVM_SYSTEM_EVENT_SEV_TERM
+#define KVM_SYSTEM_EVENT_SEV_TERM 6
 #endif
 
 #ifndef KVM_EXIT_MEMORY_FAULT

@@ -303,6 +303,18 @@ int memory_convert(struct private_memory *private, uint64_t gpa, uint64_t len, b
     return MIN(ret, 0);
 }
 
+void memory_drop_shared(struct private_memory *private, uint64_t gpa, uint64_t len)
+{
+    pthread_mutex_lock(&private->lock);
+    for (uint64_t at = gpa, end = gpa + len; at < end;) {
+        struct slot *slot = slot_at(private, at);
+        uint64_t piece = MIN(end, slot->gpa + slot->len) - at;
+        give_back(private, slot, at - slot->gpa, piece, false);
+        at += piece;
+    }
+    pthread_mutex_unlock(&private->lock);
+}
+
 /** told_to_end() - whether a blocked signal that ends husk waits for somebody to look. */
 static bool told_to_end(void)
 {

@@ -62,6 +62,12 @@ int memory_convert(struct private_memory *private, uint64_t gpa, uint64_t len, b
                    enum memory_cause cause, uint32_t vcpu, struct error *err);
 
 /**
+ * memory_drop_shared() - give the shared half of @len bytes at @gpa back to the host: whole pages, all memory, which are
+ * private and whose contents husk no longer needs.
+ */
+void memory_drop_shared(struct private_memory *private, uint64_t gpa, uint64_t len);
+
+/**
  * memory_prefault_private() - allocate all pages that are private now, through @vcpu, which must not run meanwhile; of
  * SEV-SNP after LAUNCH_FINISH. A blocked signal that ends husk ends it too.
  *

@@ -12,7 +12,7 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
                 "the console's",
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
                       &calls_machine_at_work, &calls_machine, &calls_consoles, &calls_of_broker,
-                      &calls_converting, &calls_private_memory},
+                      &calls_converting, &calls_private_memory, &calls_snp},
         },
     [CAGE_VCPU] =
         {

@@ -95,6 +95,12 @@ static const struct call_rule private_memory[] = {
 const struct cage_list calls_private_memory = {"Making private memory", CALLS(private_memory),
                                                CAGE_PRIVATE};
 
+static const struct call_rule snp[] = {
+    IOCTL(KVM_MEMORY_ENCRYPT_OP),
+};
+
+const struct cage_list calls_snp = {"Launching an SEV-SNP guest", CALLS(snp), CAGE_SNP};
+
 static const struct call_rule consoles[] = {
     CALL(accept4),  /* a client of a console's socket */
     CALL(pwrite64), /* the size of the virtio console's window */

@@ -6,7 +6,9 @@
 
 #include <stdint.h>
 
-#define SNP_POLICY_DEFAULT 0x30000ULL /* SMT allowed, and the bit that must be one */
+#define SNP_POLICY_MIGRATE_MA (1ULL << 18) /* a migration agent may be given the guest */
+#define SNP_POLICY_DEBUG (1ULL << 19)      /* the host may read and write the guest's memory */
+#define SNP_POLICY_DEFAULT 0x30000ULL      /* SMT allowed, and the bit that must be one */
 
 /** snp_policy_check() - the bit that must be one is, and no bit is set that has no meaning. 0 or -EINVAL. */
 int snp_policy_check(uint64_t policy, struct error *err);

@@ -11,6 +11,7 @@
 #include "vmm/machine_layout.h"
 #include "vmm/platform.h"
 #include "vmm/protected.h"
+#include "vmm/snp.h"
 #include "x86/boot.h"
 #include "x86/cpuid.h"
 #include "x86/layout.h"
@@ -64,7 +65,7 @@ void machine_stop(struct machine *machine, const struct stop_reason *reason)
 /** machine_is_private() - whether pages of its RAM can be private. */
 static bool machine_is_private(const struct machine *machine)
 {
-    return machine->env->config->platform.sw_protected;
+    return machine->env->config->platform.sw_protected || machine->env->snp;
 }
 
 static int register_memory(struct machine *machine, const struct plan *plan, struct error *err)
@@ -74,7 +75,10 @@ static int register_memory(struct machine *machine, const struct plan *plan, str
         return memory_register(&machine->memory, kvm, machine->vm_fd, err);
     machine->private =
         private_memory_create(&machine->memory, kvm, machine->vm_fd, (uint32_t)plan->n_vcpus, err);
-    return machine->private ? protected_share_plan(machine->private, plan, err) : err->code;
+    if (!machine->private)
+        return err->code;
+    return protected_share_plan(machine->private, plan,
+                                machine->env->snp ? PLAN_SHARED : PLAN_WHOLE, err);
 }
 
 static int create_memory(struct machine *machine, const struct plan *plan, struct error *err)
@@ -105,11 +109,15 @@ static int create_memory(struct machine *machine, const struct plan *plan, struc
     return ret;
 }
 
-static int create_vm(struct machine *machine, struct error *err)
+static int create_vm(struct machine *machine, const struct plan *plan, struct error *err)
 {
     const struct kvm *kvm = machine->env->kvm;
-    machine->vm_fd =
-        machine_is_private(machine) ? protected_create_vm(kvm, err) : kvm_create_vm(kvm, 0, err);
+    if (machine->env->snp)
+        machine->vm_fd = snp_create_vm(machine->env->snp, kvm, plan, err);
+    else if (machine->env->config->platform.sw_protected)
+        machine->vm_fd = protected_create_vm(kvm, err);
+    else
+        machine->vm_fd = kvm_create_vm(kvm, 0, err);
     if (machine->vm_fd < 0)
         return machine->vm_fd;
     int ret = kvm_set_identity_map(machine->vm_fd, LAYOUT_KVM_IDENTITY_MAP, LAYOUT_KVM_TSS, err);
@@ -190,10 +198,27 @@ static int create_vcpu(struct machine *machine, struct kvm_cpuid2 *cpuid,
     ret = cpuid_set(&vcpu->kvm, cpuid, index, err);
     if (ret == 0)
         ret = msr_set_boot(&vcpu->kvm, index, err);
-    /* A processor that waits for a SIPI is in reset: KVM has it so already. */
-    if (ret == 0 && !state->waits_for_sipi)
+    /* A processor that waits for a SIPI is in reset: KVM has it so already. Of an SEV-SNP guest's it is measured. */
+    if (ret == 0 && (!state->waits_for_sipi || machine->env->snp))
         ret = kvm_vcpu_set_state(&vcpu->kvm, state, err);
     return ret;
+}
+
+/** launch() - an SEV-SNP guest, all of whose vCPUs have their first state. Its registers are out of reach afterwards. */
+static int launch(struct machine *machine, const struct plan *plan, const struct kvm_cpuid2 *cpuid,
+                  struct error *err)
+{
+    const struct snp_launch_in in = {
+        .config = machine->env->config,
+        .plan = plan,
+        .memory = &machine->memory,
+        .private = machine->private,
+        .cpuid = cpuid,
+        .events = machine->env->events,
+        .vm_fd = machine->vm_fd,
+    };
+    machine->context.sealed = true;
+    return snp_launch(machine->env->snp, &in, err);
 }
 
 static int create_vcpus(struct machine *machine, const struct plan *plan, struct error *err)
@@ -210,10 +235,15 @@ static int create_vcpus(struct machine *machine, const struct plan *plan, struct
     _cleanup_free_ struct kvm_cpuid2 *cpuid = cpuid_common(supported, &layout, kvm->tsc_deadline);
     if (!machine->vcpus || !cpuid)
         return error_set(err, -ENOMEM, "out of memory for %zu vCPUs", plan->n_vcpus);
+    if (machine->env->snp)
+        cpuid_encrypt(cpuid);
     int ret = 0;
     for (size_t i = 0; i < plan->n_vcpus && ret == 0; i++)
         ret = create_vcpu(machine, cpuid, &layout, &plan->vcpus[i], err);
-    return ret;
+    if (ret < 0 || !machine->env->snp)
+        return ret;
+    cpuid_personalize(cpuid, &layout, cpu_apic_id(&layout, 0));
+    return launch(machine, plan, cpuid, err);
 }
 
 struct machine *machine_create(const struct machine_env *env, const struct plan *plan,
@@ -232,7 +262,7 @@ struct machine *machine_create(const struct machine_env *env, const struct plan 
     machine->context.ctx = machine;
     pthread_mutex_init(&machine->lock, NULL);
 
-    int ret = create_vm(machine, err);
+    int ret = create_vm(machine, plan, err);
     if (ret == 0)
         ret = create_memory(machine, plan, err);
     if (ret == 0)

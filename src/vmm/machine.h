@@ -18,6 +18,7 @@ struct firmware_files;
 struct memory_host;
 struct seccomp_program;
 struct consoles;
+struct snp_host;
 struct machine;
 
 /* What outlives a machine; all of it must. */
@@ -30,6 +31,7 @@ struct machine_env {
     struct broker *broker; /* NULL if no device needs it */
     const struct memory_host *memory_host;
     const struct firmware_files *firmware_files;
+    struct snp_host *snp;                      /* NULL: the guest is no SEV-SNP guest */
     const struct seccomp_program *vcpu_filter; /* of length 0: none */
 };
 

@@ -114,7 +114,7 @@ int machine_plan_igvm(struct plan *plan, const struct vm_config *config, struct 
     const struct payload_config *payload = &config->payload;
     uint8_t hashes[KERNEL_HASHES_BYTES];
     int ret = 0;
-    if (payload->kernel) {
+    if (payload->kernel && config->platform.kernel_hashes != SWITCH_OFF) {
         ret =
             kernel_hashes_build(hashes, payload->kernel, payload->initramfs, payload->cmdline, err);
         options.hashes = hashes;

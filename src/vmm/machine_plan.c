@@ -10,6 +10,7 @@
 #include "launch/producers.h"
 #include "vmm/machine_igvm.h"
 #include "vmm/machine_layout.h"
+#include "vmm/snp_options.h"
 #include "vmm/windows.h"
 #include "x86/boot.h"
 #include "x86/layout.h"
@@ -228,6 +229,16 @@ static void warn(const char *text, void *opaque)
     log_warn("%s", text);
 }
 
+static int no_place_for_hashes(const char *firmware, struct error *err)
+{
+    error_set(err, -EINVAL,
+              "'%s' has no place for hashes of the kernel: it could not check what it is handed",
+              firmware);
+    return error_hint(
+        err, "take firmware that does, as OVMF.amdsev.fd, or say --platform kernel_hashes=off: "
+             "the kernel is then not measured");
+}
+
 /** plan_firmware() - the image below 4 GiB; where it has a place for them, the hashes of what fw_cfg will hand it. */
 static int plan_firmware(struct plan *plan, const struct vm_config *config, struct error *err)
 {
@@ -240,7 +251,14 @@ static int plan_firmware(struct plan *plan, const struct vm_config *config, stru
     };
     struct machine_payload handed = machine_payload(config);
     uint8_t hashes[KERNEL_HASHES_BYTES];
-    int ret = handed.kernel ? firmware_takes_hashes(payload->firmware, err) : 0;
+    if (config->platform.vmsa_features)
+        units_parse_bits(config->platform.vmsa_features, &options.vmsa_features);
+    int ret = handed.kernel && config->platform.kernel_hashes != SWITCH_OFF
+                  ? firmware_takes_hashes(payload->firmware, err)
+                  : 0;
+    if (ret == 0 && handed.kernel && options.platform == PLAN_SEV_SNP &&
+        config->platform.kernel_hashes != SWITCH_OFF)
+        return no_place_for_hashes(payload->firmware, err);
     if (ret > 0) {
         ret = kernel_hashes_build(hashes, handed.kernel, handed.initramfs, handed.cmdline, err);
         options.hashes = hashes;
@@ -273,5 +291,7 @@ int machine_plan(struct plan *plan, const struct vm_config *config, struct error
         return plan_kernel(plan, config, err);
     int ret = config->payload.igvm ? machine_plan_igvm(plan, config, err)
                                    : plan_firmware(plan, config, err);
+    if (ret == 0 && config->platform.sev_snp == SWITCH_ON)
+        ret = snp_apply_options(plan, config, err);
     return ret < 0 ? ret : check_identity(plan, config, err);
 }

@@ -31,11 +31,14 @@ static int share(struct private_memory *private, uint64_t gpa, uint64_t len, str
     return memory_convert(private, first, end - first, false, MEMORY_AT_LAUNCH, 0, err);
 }
 
-int protected_share_plan(struct private_memory *private, const struct plan *plan, struct error *err)
+int protected_share_plan(struct private_memory *private, const struct plan *plan,
+                         enum plan_part part, struct error *err)
 {
     for (size_t i = 0; i < plan->n_runs; i++) {
         const struct plan_run *run = &plan->runs[i];
-        int ret = run->len ? share(private, run->gpa, run->len, err) : 0;
+        int ret = run->len && (run->shared || part == PLAN_WHOLE)
+                      ? share(private, run->gpa, run->len, err)
+                      : 0;
         if (ret < 0)
             return error_context(err, "%s", run->origin);
     }

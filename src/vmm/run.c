@@ -17,6 +17,7 @@
 #include "vmm/firmware_files.h"
 #include "vmm/machine.h"
 #include "vmm/placement.h"
+#include "vmm/snp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,6 +48,7 @@ struct vmm {
     struct memory_host memory_host;
     struct seccomp_program vcpu_filter;
     struct firmware_files firmware_files;
+    struct snp_host snp;
     struct plan plan;
     struct machine *machine; /* NULL between two lives */
     int signal_fd;
@@ -67,6 +69,7 @@ static const struct ending {
     [STOP_TRIPLE_FAULT] = {VMM_EXIT_TRIPLE_FAULT, "triple-fault", LOG_ERROR},
     [STOP_INTERNAL_ERROR] = {VMM_EXIT_INTERNAL_ERROR, "internal-error", LOG_ERROR},
     [STOP_FAIL_ENTRY] = {VMM_EXIT_FAIL_ENTRY, "fail-entry", LOG_ERROR},
+    [STOP_TERMINATED] = {VMM_EXIT_TERMINATED, "guest-terminated", LOG_ERROR},
     [STOP_MEMORY_FAULT] = {VMM_EXIT_MEMORY_FAULT, "memory-fault", LOG_ERROR},
     [STOP_HOST_ERROR] = {VMM_EXIT_ERROR, "host-error", LOG_ERROR},
     [STOP_SIGNAL] = {VMM_EXIT_SIGNAL, "killed", LOG_WARN},
@@ -152,6 +155,7 @@ static int live(struct vmm *vmm, bool again, struct stop_reason *reason, struct 
         .broker = vmm->broker,
         .memory_host = &vmm->memory_host,
         .firmware_files = &vmm->firmware_files,
+        .snp = vmm->snp.sev_fd >= 0 ? &vmm->snp : NULL,
         .vcpu_filter = &vmm->vcpu_filter,
     };
     event_emit(vmm->events, "vm", again ? "rebooting" : "booting", NULL);
@@ -203,15 +207,6 @@ static int run_lives(struct vmm *vmm, struct error *err)
     }
 }
 
-/** check_isolation() - goes when husk launches SEV-SNP guests. */
-static int check_isolation(const struct vm_config *config, struct error *err)
-{
-    if (config->platform.sev_snp != SWITCH_ON)
-        return 0;
-    error_set(err, -ENOTSUP, "--platform: sev_snp=on is not built yet, but for --dry-run");
-    return error_hint(err, "sev_snp=off starts the same as an ordinary guest");
-}
-
 /** enter_landlock() - --landlock: the paths that --landlock-rules names. */
 static int enter_landlock(const struct vm_config *config, struct error *err)
 {
@@ -248,7 +243,10 @@ static int enter_cage(struct vmm *vmm, struct error *err)
     int ret = enter_landlock(config, err);
     if (ret < 0)
         return ret;
-    unsigned private = config->platform.sw_protected ? CAGE_PRIVATE : 0;
+    bool snp = config->platform.sev_snp == SWITCH_ON;
+    unsigned private = snp                             ? CAGE_PRIVATE | CAGE_SNP
+                       : config->platform.sw_protected ? CAGE_PRIVATE
+                                                       : 0;
     struct cage cage = {
         .role = CAGE_VCPU, .extra = private, .seccomp = (enum seccomp_mode)config->seccomp};
     ret = cage_program(&cage, &vmm->vcpu_filter, err);
@@ -294,13 +292,13 @@ static int set_up(struct vmm *vmm, struct error *err)
     if (!vmm->loop)
         return error_set_errno(err, -errno, "could not make the event loop");
 
-    ret = check_isolation(config, err);
-    if (ret == 0)
-        ret = machine_plan(&vmm->plan, config, err);
+    ret = machine_plan(&vmm->plan, config, err);
     if (ret == 0)
         ret = firmware_files_open(&vmm->firmware_files, config, err);
     if (ret == 0)
         ret = kvm_open(&vmm->kvm, KVM_DEVICE, err);
+    if (ret == 0 && config->platform.sev_snp == SWITCH_ON)
+        ret = snp_host_open(&vmm->snp, &vmm->kvm, &vmm->plan, err);
     if (ret == 0)
         ret = placement_apply_process(config->cpus.core_scheduling, err);
     if (ret == 0)
@@ -315,7 +313,7 @@ static int set_up(struct vmm *vmm, struct error *err)
 
 int vmm_run(const struct vm_config *config, struct error *err)
 {
-    struct vmm vmm = {.config = config, .signal_fd = -1, .kvm = {.fd = -1}};
+    struct vmm vmm = {.config = config, .signal_fd = -1, .kvm = {.fd = -1}, .snp = SNP_HOST_INIT};
     int ret = set_up(&vmm, err);
     if (ret == 0)
         ret = run_lives(&vmm, err);
@@ -329,6 +327,7 @@ int vmm_run(const struct vm_config *config, struct error *err)
     firmware_files_close(&vmm.firmware_files);
     console_link_free(vmm.link);
     plan_release(&vmm.plan);
+    snp_host_close(&vmm.snp);
     kvm_close(&vmm.kvm);
     loop_free(vmm.loop);
     event_monitor_close(vmm.events);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "memory/private.h"
 #include "sandbox/seccomp.h"
+#include "snp/termination.h"
 #include "vmm/placement.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include <sys/ioctl.h>
 
 #define KICK_SIGNAL SIGRTMIN
+#define WHERE_TEXT 32
 
 static void on_kick(int signal)
 {
@@ -72,11 +74,20 @@ static void handle_mmio(struct vcpu *vcpu)
         bus_read(vcpu->context->mmio, run->mmio.phys_addr, run->mmio.data, len);
 }
 
+/** where() - " at 0x1000": where the vCPU stands, if that can be known. */
+static const char *where(const struct vcpu *vcpu, char text[WHERE_TEXT])
+{
+    text[0] = '\0';
+    if (!vcpu->context->sealed)
+        snprintf(text, WHERE_TEXT, " at 0x%" PRIx64, kvm_vcpu_rip(&vcpu->kvm));
+    return text;
+}
+
 /** handle_internal_error() - KVM cannot go on: say where, and which instruction it could not emulate. */
 static void handle_internal_error(struct vcpu *vcpu)
 {
     const struct kvm_run *run = vcpu->kvm.run;
-    char code[3 * 15 + 32] = "";
+    char code[3 * 15 + 32] = "", at[WHERE_TEXT];
     if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION && run->internal.ndata >= 2 &&
         (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
         unsigned n = MIN(run->emulation_failure.insn_size,
@@ -89,9 +100,19 @@ static void handle_internal_error(struct vcpu *vcpu)
     static const char *const names[] = {"", "emulation", "simultaneous exceptions",
                                         "event delivery", "unexpected exit reason"};
     uint32_t suberror = run->internal.suberror;
-    stop_with(vcpu, STOP_INTERNAL_ERROR, "KVM internal error %u (%s) on vCPU %u at 0x%" PRIx64 "%s",
-              suberror, suberror < ARRAY_SIZE(names) ? names[suberror] : "unknown", vcpu->index,
-              kvm_vcpu_rip(&vcpu->kvm), code);
+    stop_with(vcpu, STOP_INTERNAL_ERROR, "KVM internal error %u (%s) on vCPU %u%s%s", suberror,
+              suberror < ARRAY_SIZE(names) ? names[suberror] : "unknown", vcpu->index,
+              where(vcpu, at), code);
+}
+
+/** handle_termination() - an SEV-SNP guest asked for its own end, with a reason (GHCB specification, 2.3.1). */
+static void handle_termination(struct vcpu *vcpu)
+{
+    char text[SNP_TERMINATION_TEXT];
+    const struct kvm_run *run = vcpu->kvm.run;
+    uint64_t ghcb = run->system_event.ndata ? run->system_event.data[0] : 0;
+    stop_with(vcpu, STOP_TERMINATED, "the guest ended itself on vCPU %u: %s", vcpu->index,
+              snp_termination_describe(ghcb, text));
 }
 
 static void handle_system_event(struct vcpu *vcpu)
@@ -101,6 +122,8 @@ static void handle_system_event(struct vcpu *vcpu)
         stop_with(vcpu, STOP_POWER_OFF, "the guest switched itself off");
     else if (type == KVM_SYSTEM_EVENT_RESET)
         stop_with(vcpu, STOP_RESET, "the guest asked for a reset");
+    else if (type == KVM_SYSTEM_EVENT_SEV_TERM)
+        handle_termination(vcpu);
     else
         stop_with(vcpu, STOP_INTERNAL_ERROR, "KVM reported system event %u on vCPU %u", type,
                   vcpu->index);
@@ -161,6 +184,7 @@ static void handle_memory_fault(struct vcpu *vcpu, int code)
 static void handle_exit(struct vcpu *vcpu)
 {
     struct kvm_run *run = vcpu->kvm.run;
+    char at[WHERE_TEXT];
     switch (run->exit_reason) {
     case KVM_EXIT_IO:
         handle_port(vcpu);
@@ -177,12 +201,18 @@ static void handle_exit(struct vcpu *vcpu)
         handle_hypercall(vcpu);
         break;
     case KVM_EXIT_SHUTDOWN:
-        stop_with(vcpu, STOP_TRIPLE_FAULT, "the guest took a triple fault on vCPU %u", vcpu->index);
+        stop_with(
+            vcpu, STOP_TRIPLE_FAULT, "the guest took a triple fault on vCPU %u%s", vcpu->index,
+            vcpu->context->sealed
+                ? "; nothing outside can see where: an SEV-SNP guest's registers are encrypted"
+                : "");
         break;
     case KVM_EXIT_FAIL_ENTRY:
         stop_with(vcpu, STOP_FAIL_ENTRY,
-                  "the processor refused to enter the guest on vCPU %u (hardware reason 0x%llx)",
-                  vcpu->index, (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+                  "the processor refused to enter the guest on vCPU %u (hardware reason 0x%llx)%s",
+                  vcpu->index, (unsigned long long)run->fail_entry.hardware_entry_failure_reason,
+                  vcpu->context->sealed ? ": its encrypted state is not valid, or was withdrawn"
+                                        : "");
         break;
     case KVM_EXIT_INTERNAL_ERROR:
         handle_internal_error(vcpu);
@@ -192,8 +222,8 @@ static void handle_exit(struct vcpu *vcpu)
         break;
     default:
         stop_with(vcpu, STOP_INTERNAL_ERROR,
-                  "KVM stopped vCPU %u at 0x%" PRIx64 " for reason %u, which husk does not know",
-                  vcpu->index, kvm_vcpu_rip(&vcpu->kvm), run->exit_reason);
+                  "KVM stopped vCPU %u%s for reason %u, which husk does not know", vcpu->index,
+                  where(vcpu, at), run->exit_reason);
         break;
     }
 }
@@ -208,8 +238,9 @@ static void run_guest(struct vcpu *vcpu)
             handle_memory_fault(vcpu, errno);
         } else if (errno != EINTR && errno != EAGAIN) {
             int code = errno;
-            stop_with(vcpu, STOP_HOST_ERROR, "KVM_RUN of vCPU %u failed at 0x%" PRIx64 ": %s%s",
-                      vcpu->index, kvm_vcpu_rip(&vcpu->kvm), strerror(code),
+            char at[WHERE_TEXT];
+            stop_with(vcpu, STOP_HOST_ERROR, "KVM_RUN of vCPU %u failed%s: %s%s", vcpu->index,
+                      where(vcpu, at), strerror(code),
                       code == EFAULT ? "; the host may have no memory left for the guest's RAM"
                                      : "");
             return;

@@ -20,6 +20,7 @@ enum stop_kind {
     STOP_TRIPLE_FAULT,
     STOP_INTERNAL_ERROR,
     STOP_FAIL_ENTRY,
+    STOP_TERMINATED,
     STOP_MEMORY_FAULT,
     STOP_HOST_ERROR,
     STOP_SIGNAL,
@@ -37,6 +38,7 @@ struct vcpu_context {
     struct bus *ports;
     struct bus *mmio;
     struct private_memory *private; /* NULL: all memory is shared */
+    bool sealed;                    /* the guest's registers are out of reach (SEV-SNP) */
     /* From any vCPU thread. */
     void (*stop)(void *ctx, const struct stop_reason *reason);
     void (*eoi)(void *ctx, uint8_t vector);

@@ -15,6 +15,7 @@ enum vmm_exit {
     VMM_EXIT_INTERNAL_ERROR = 5, /* KVM could not go on with the guest */
     VMM_EXIT_FAIL_ENTRY = 6,     /* the processor refused to enter the guest */
     VMM_EXIT_MEMORY_FAULT = 7,   /* the guest asked for private or shared memory that cannot be */
+    VMM_EXIT_TERMINATED = 8,     /* an SEV-SNP guest asked for its own end */
     VMM_EXIT_SIGNAL = 128,       /* plus the number of the signal that ended husk */
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +23,15 @@
 #define LEAF_AMD_SIZES 0x80000008
 #define LEAF_CACHES_AMD 0x8000001d
 #define LEAF_AMD_TOPOLOGY 0x8000001e
+#define LEAF_ENCRYPTION 0x8000001f
 
 #define FEATURES_ECX_TSC_DEADLINE BIT(24)
 #define FEATURES_ECX_HYPERVISOR BIT(31)
 #define FEATURES_EDX_HTT BIT(28)
+/* Leaf 0x8000001F: EAX SEV, SEV-ES, SEV-SNP; EBX 5:0 position of the C-bit, 11:6 bits of an address that are lost to it. */
+#define ENCRYPTION_EAX (BIT(1) | BIT(3) | BIT(4))
+#define ENCRYPTION_C_BIT 51
+#define ENCRYPTION_LOST_BITS 1
 #define AMD_FEATURES_ECX_CMP_LEGACY BIT(1)
 
 enum topology_level { LEVEL_NONE = 0, LEVEL_THREAD = 1, LEVEL_CORE = 2, LEVEL_DIE = 5 };
@@ -153,8 +159,9 @@ static void add_level(struct kvm_cpuid2 *cpuid, uint32_t leaf, uint32_t index, u
     };
 }
 
-/* Levels that add_topology() may add, the last ones included. */
+/* Levels that add_topology() may add, the last ones included; and the leaf that cpuid_encrypt() may. */
 #define TOPOLOGY_ENTRIES 7
+#define ENCRYPTION_ENTRIES 1
 
 static void add_topology(struct kvm_cpuid2 *cpuid, const struct cpu_layout *cpus)
 {
@@ -178,7 +185,7 @@ static void add_topology(struct kvm_cpuid2 *cpuid, const struct cpu_layout *cpus
 struct kvm_cpuid2 *cpuid_common(const struct kvm_cpuid2 *supported, const struct cpu_layout *cpus,
                                 bool tsc_deadline)
 {
-    size_t cap = supported->nent + TOPOLOGY_ENTRIES;
+    size_t cap = supported->nent + TOPOLOGY_ENTRIES + ENCRYPTION_ENTRIES;
     struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + cap * sizeof(cpuid->entries[0]));
     if (!cpuid)
         return NULL;
@@ -226,4 +233,22 @@ int cpuid_set(const struct kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid, uint3
     if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0)
         return error_set_errno(err, -errno, "KVM refused the CPUID leaves of vCPU %u", index);
     return 0;
+}
+
+void cpuid_encrypt(struct kvm_cpuid2 *cpuid)
+{
+    uint32_t eax, ebx, ecx, edx, c_bit = ENCRYPTION_C_BIT;
+    if (__get_cpuid(LEAF_ENCRYPTION, &eax, &ebx, &ecx, &edx) && ebx & 0x3f)
+        c_bit = ebx & 0x3f;
+    struct kvm_cpuid_entry2 *entry = NULL;
+    for (uint32_t i = 0; i < cpuid->nent; i++)
+        if (cpuid->entries[i].function == LEAF_ENCRYPTION)
+            entry = &cpuid->entries[i];
+    if (!entry)
+        entry = &cpuid->entries[cpuid->nent++];
+    *entry = (struct kvm_cpuid_entry2){
+        .function = LEAF_ENCRYPTION,
+        .eax = entry->eax | ENCRYPTION_EAX,
+        .ebx = c_bit | ENCRYPTION_LOST_BITS << 6,
+    };
 }

@@ -25,6 +25,12 @@ struct kvm_cpuid2 *cpuid_common(const struct kvm_cpuid2 *supported, const struct
 /** cpuid_personalize() - change @cpuid, made by cpuid_common(), to the fields of the vCPU with APIC id @apic_id. */
 void cpuid_personalize(struct kvm_cpuid2 *cpuid, const struct cpu_layout *cpus, uint32_t apic_id);
 
+/**
+ * cpuid_encrypt() - say in @cpuid, made by cpuid_common(), that memory can be encrypted by SEV-SNP, and by which bit of an
+ * address, as this processor has it.
+ */
+void cpuid_encrypt(struct kvm_cpuid2 *cpuid);
+
 /** cpuid_set() - give @cpuid to vCPU @index. */
 int cpuid_set(const struct kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid, uint32_t index,
               struct error *err);
