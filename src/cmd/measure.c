@@ -66,6 +66,21 @@ static int read_numbers(const struct measure_words *w, struct measure_input *in,
     return r;
 }
 
+/** read_platform() - what --platform says of the launch, unless the subcommand's own option does. */
+static int read_platform(const struct measure_words *w, const struct platform_config *platform,
+                         struct measure_input *in, struct error *err)
+{
+    int r = 0;
+    if (platform->vmsa_features && !w->vmsa_features)
+        r = words_number("platform vmsa_features", platform->vmsa_features, UINT64_MAX,
+                         &in->launch.vmsa_features, err);
+    if (r == 0 && platform->policy && !w->policy) {
+        r = words_number("platform policy", platform->policy, UINT64_MAX, &in->policy, err);
+        in->has_policy = r == 0;
+    }
+    return r;
+}
+
 static int read_words(const struct measure_words *w, const struct vm_config *config,
                       struct measure_input *in, struct error *err)
 {
@@ -95,9 +110,13 @@ static int read_words(const struct measure_words *w, const struct vm_config *con
     if (w->igvm && w->vmsa_features)
         return error_set(err, -EINVAL,
                          "--vmsa-features is for firmware: an IGVM file's contexts have their own");
+    if (r == 0)
+        r = read_platform(w, &config->platform, in, err);
+    if (r < 0)
+        return r;
     if (w->firmware && !p->kernel && (p->initramfs || p->cmdline))
         print_warning("--initramfs and --cmdline do not enter the digest without --kernel", NULL);
-    if (!p->kernel)
+    if (!p->kernel || config->platform.kernel_hashes == SWITCH_OFF)
         return 0;
     in->launch.hashes = in->hashes;
     return kernel_hashes_build(in->hashes, p->kernel, p->initramfs, p->cmdline, err);

@@ -24,15 +24,11 @@ static const struct {
     int code;
     const char *help;
 } meanings[] = {
-    {-EBUSY, "all ASIDs for SEV-ES and SEV-SNP guests are in use, or the misc cgroup allows no "
-             "more: end a guest, or "
-             "raise the number in the firmware set-up"},
     {-ENOTTY, "SEV-SNP is off, or the firmware gave the guest no context; see dmesg"},
     {-EBADF, "/dev/sev is not the device of the SEV firmware"},
     {-ENODEV, "the secure processor is not there; see dmesg of ccp"},
     {-ETIMEDOUT, "the secure processor does not answer; only a reboot of the host helps"},
     {-ENOMEM, "the host has no memory left for the guest; guest_memfd is never swapped out"},
-    {-EINVAL, "this kernel does not take these values; dmesg may say which"},
 };
 
 int snp_failed(struct error *err, int code, uint32_t status, const char *fmt, ...)
@@ -145,8 +141,12 @@ int snp_create_vm(const struct snp_host *host, const struct kvm *kvm, const stru
         return ret;
     struct kvm_snp snp = {.vm_fd = fd, .sev_fd = host->sev_fd};
     ret = kvm_snp_init(&snp, plan->vmsa_features & ~(uint64_t)SEV_FEATURE_SNP_ACTIVE);
-    if (ret < 0)
-        return snp_failed(err, ret, snp.status,
-                          "KVM_SEV_INIT2: KVM could not make an SEV-SNP guest");
-    return take_fd(&fd);
+    if (ret == 0)
+        return take_fd(&fd);
+    snp_failed(err, ret, snp.status, "KVM_SEV_INIT2: KVM could not make an SEV-SNP guest");
+    if (ret == -EBUSY)
+        error_hint(err,
+                   "all ASIDs for SEV-ES and SEV-SNP guests are in use, or the misc cgroup "
+                   "allows no more: end a guest, or raise their number in the firmware set-up");
+    return ret;
 }

@@ -234,10 +234,17 @@ static int start(struct launch *launch, struct error *err)
     uint8_t gosvw[16] = {0};
     if (platform->gosvw)
         hex_parse(platform->gosvw, gosvw, sizeof(gosvw));
-    int ret = kvm_snp_start(&launch->snp, launch->in->plan->policy, gosvw);
-    return ret < 0 ? snp_failed(err, ret, launch->snp.status,
-                                "SNP_LAUNCH_START with policy 0x%" PRIx64, launch->in->plan->policy)
-                   : 0;
+    uint64_t policy = launch->in->plan->policy;
+    int ret = kvm_snp_start(&launch->snp, policy, gosvw);
+    if (ret == 0)
+        return 0;
+    snp_failed(err, ret, launch->snp.status, "SNP_LAUNCH_START with policy 0x%" PRIx64, policy);
+    if (ret == -EINVAL)
+        error_hint(
+            err,
+            "kernels before Linux 6.18 take no policy that forbids SMT (bit 16 clear), asks for a "
+            "single socket (bit 20) or has bits above it");
+    return ret;
 }
 
 static void tell(const struct launch *launch, const struct snp_host *host, const uint64_t at[4])

@@ -23,6 +23,8 @@ static const char *const full_words[] = {
     "initrd",
     "--cmdline",
     "a=\"b,c\" \\ \t",
+    "--host-data",
+    "00ff",
     "--fw-cfg-config",
     "e820=off,kernel=on,cmdline=off,initramfs=on,acpi_table=off,disable,"
     "items=[name=opt/a,file=/f:name=opt/b,string=\"x:y,z\"]",
@@ -33,7 +35,9 @@ static const char *const full_words[] = {
     "--igvm",
     "/boot/guest.igvm",
     "--platform",
-    "chipset=q35,sev_snp=off,sw_protected=off,system_manufacturer=m,system_product_name=p,system_"
+    "chipset=q35,sev_snp=off,sw_protected=off,policy=0x30000,vmsa_features=1,kernel_hashes=off,"
+    "id_block=/b,id_auth=/"
+    "a,author_key=on,vcek_disabled=on,gosvw=00,system_manufacturer=m,system_product_name=p,system_"
     "version=v,system_"
     "serial_number="
     "s,"
