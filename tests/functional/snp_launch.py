@@ -2,19 +2,21 @@
 
 import json
 import subprocess
+import time
 
 import igvm_tools
 
 # The first entry ends as a triple fault: the launch is done then.
 TRIPLE_FAULT = 4
+PATIENCE = 120
 MEMORY = ["--memory", "size=512M"]
 
 
 class Outcome:
     """What one run of husk under the simulator left."""
 
-    def __init__(self, done, report, events):
-        self.status, self.stderr, self.report, self.events = done.returncode, done.stderr, report, events
+    def __init__(self, status, stderr, report, events):
+        self.status, self.stderr, self.report, self.events = status, stderr, report, events
 
     def event(self, name):
         """The properties of the one event of that name."""
@@ -37,17 +39,36 @@ class Launcher:
     def __init__(self, husk, folder):
         self.husk, self.folder = husk, folder
 
+    def start(self, *words, sim=(), platform=""):
+        """husk run --platform sev_snp=on with words, as it runs."""
+        for name in ("report.json", "events"):
+            (self.folder / name).unlink(missing_ok=True)
+        command = [self.husk, "sim", "--json", self.folder / "report.json", *sim, "--",
+                   self.husk, "run", "--platform", f"sev_snp=on{platform}", *MEMORY, "--serial", "off",
+                   "--event-monitor", f"path={self.folder / 'events'}", *words]
+        return subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True)
+
+    def events(self):
+        """Those that it has told of so far."""
+        path = self.folder / "events"
+        return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
+
+    def wait_for(self, name):
+        """Until it tells of an event."""
+        deadline = time.monotonic() + PATIENCE
+        while name not in [event["event"] for event in self.events()]:
+            assert time.monotonic() < deadline, f"no event {name}"
+            time.sleep(0.01)
+
+    def end(self, process):
+        """The Outcome of what was started."""
+        _, said = process.communicate(timeout=PATIENCE)
+        return Outcome(process.returncode, said, json.loads((self.folder / "report.json").read_text()), self.events())
+
     def run(self, *words, sim=("--exit", "shutdown"), platform=""):
-        """husk run --platform sev_snp=on with words."""
-        report, events = self.folder / "report.json", self.folder / "events"
-        report.unlink(missing_ok=True)
-        events.unlink(missing_ok=True)
-        command = [self.husk, "sim", "--json", report, *sim, "--", self.husk, "run", "--platform", f"sev_snp=on{platform}",
-                   *MEMORY, "--serial", "off", "--event-monitor", f"path={events}", *words]
-        done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=120, check=False)
-        lines = events.read_text().splitlines() if events.exists() else []
-        return Outcome(done, json.loads(report.read_text()), [json.loads(line) for line in lines])
+        """start() to its end."""
+        return self.end(self.start(*words, sim=sim, platform=platform))
 
     def measure(self, *words, platform=""):
         """What husk measure says with the same words."""

@@ -63,7 +63,7 @@ class Bench:
 def ordinary(bench):
     """An ordinary guest that is given a policy."""
     done = igvm_tools.run(bench.launcher.husk, "run", "--kernel", "k", "--platform", "policy=0x30000", check=False)
-    return snp_launch.Outcome(done, {"launches": [], "violations": []}, [])
+    return snp_launch.Outcome(done.returncode, done.stderr, {"launches": [], "violations": []}, [])
 
 
 def fault(*specs):

@@ -162,17 +162,34 @@ def test_the_digest_is_the_published_one(launcher):
     assert launcher.run(*words).launched()["digest"] == KNOWN_IGVM
 
 
-def test_a_reboot_launches_the_same_guest_anew(launcher, needs_kvm):
+def resetting():
+    """Firmware that does nothing but reset the machine."""
     image = bytearray(igvm_tools.firmware())
     # At the reset vector: mov $0xcf9,%dx; mov $6,%al; out %al,(%dx); hlt
     image[-16:-9] = bytes.fromhex("ba f9 0c b0 06 ee f4")
-    words = ["--firmware", launcher.file("reset.fd", bytes(image))]
+    return bytes(image)
+
+
+def test_a_reboot_launches_the_same_guest_anew(launcher, needs_kvm):
+    words = ["--firmware", launcher.file("reset.fd", resetting())]
     # There is room for one guest at a time: nothing of the life before may be left.
     outcome = launcher.run(*words, sim=("--asids", "1", "--exit", "shutdown,vm=3"))
     assert outcome.status == TRIPLE_FAULT, outcome.stderr
     assert outcome.report["violations"] == []
     assert [event["event"] for event in outcome.events].count("rebooted") == 2
     assert [one["digest"] for one in outcome.report["launches"]] == [launcher.measure(*words)] * 3
+
+
+def test_a_file_that_changes_while_the_guest_runs_stops_it_at_its_next_launch(launcher, needs_kvm):
+    image = launcher.file("reset.fd", resetting())
+    process = launcher.start("--firmware", image)
+    launcher.wait_for("rebooted")
+    with open(image, "r+b") as file:
+        file.seek(0x100)
+        file.write(b"something else")
+    outcome = launcher.end(process)
+    assert outcome.status == 1 and "its files have changed, and with them the launch digest from" in outcome.stderr
+    assert outcome.report["launches"][0]["digest"] in outcome.stderr and launcher.measure("--firmware", image) in outcome.stderr
 
 
 def calls(launcher, *words):
