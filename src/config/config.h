@@ -107,6 +107,7 @@ struct platform_config {
     /* Of an SEV-SNP guest; NULL: not given. Numbers in decimal or, with 0x, in hexadecimal. */
     char *policy, *vmsa_features;
     char *gosvw;              /* 16 bytes in hexadecimal: workarounds that the guest is told of */
+    char *certs;              /* path of the table of certificates */
     char *id_block, *id_auth; /* paths */
     bool author_key;          /* @id_auth has one */
     bool vcek_disabled;

@@ -273,6 +273,13 @@ static const struct option_key platform_keys[] = {
      .type = OPTION_BOOL,
      .offset = AT(platform.vcek_disabled),
      .help = "no attestation report of the guest is signed with the processor's own key"},
+    {.name = "certs",
+     .type = OPTION_STRING,
+     .offset = AT(platform.certs),
+     PATH_BYTES,
+     .value = "<file>",
+     .help = "table of certificates, as snphost export makes it, for guests that ask for them with "
+             "an attestation report"},
     {.name = "gosvw",
      SNP_TEXT(gosvw),
      .value = "<hex>",

@@ -38,6 +38,7 @@ static const char *only_for_snp(const struct vm_config *config)
         {platform->gosvw, "--platform gosvw"},
         {platform->id_block, "--platform id_block"},
         {platform->id_auth, "--platform id_auth"},
+        {platform->certs, "--platform certs"},
         {platform->author_key, "--platform author_key"},
         {platform->vcek_disabled, "--platform vcek_disabled"},
         {config->payload.host_data, "--host-data"},

@@ -6,7 +6,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-enum command { INIT2 = 22, LAUNCH_START = 100, LAUNCH_UPDATE = 101, LAUNCH_FINISH = 102 };
+enum command {
+    INIT2 = 22,
+    LAUNCH_START = 100,
+    LAUNCH_UPDATE = 101,
+    LAUNCH_FINISH = 102,
+    ENABLE_REQ_CERTS = 103
+};
 
 #define SEV_ATTRIBUTES 1 /* KVM_X86_GRP_SEV */
 
@@ -90,6 +96,11 @@ int kvm_snp_init(struct kvm_snp *snp, uint64_t vmsa_features)
 {
     struct sev_init init = {.vmsa_features = vmsa_features};
     return command(snp, INIT2, &init);
+}
+
+int kvm_snp_enable_certs(struct kvm_snp *snp)
+{
+    return command(snp, ENABLE_REQ_CERTS, NULL);
 }
 
 int kvm_snp_start(struct kvm_snp *snp, uint64_t policy, const uint8_t *gosvw)

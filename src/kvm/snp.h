@@ -20,7 +20,11 @@ struct kvm_snp {
 };
 
 /* What KVM_X86_GRP_SEV has on /dev/kvm. */
-enum kvm_sev_attribute { KVM_SEV_VMSA_FEATURES = 0, KVM_SEV_SNP_POLICY_BITS = 1 };
+enum kvm_sev_attribute {
+    KVM_SEV_VMSA_FEATURES = 0,
+    KVM_SEV_SNP_POLICY_BITS = 1,
+    KVM_SEV_SNP_REQ_CERTS = 2,
+};
 
 /** kvm_sev_attribute() - bits that this KVM allows. Returns 0, or -ENXIO if it does not tell. */
 int kvm_sev_attribute(int kvm_fd, enum kvm_sev_attribute which, uint64_t *bits);
@@ -31,6 +35,22 @@ int kvm_sev_attribute(int kvm_fd, enum kvm_sev_attribute which, uint64_t *bits);
  * Return: 0 or -errno: -EBUSY if all ASIDs are in use.
  */
 int kvm_snp_init(struct kvm_snp *snp, uint64_t vmsa_features);
+
+/** kvm_snp_enable_certs() - have a guest's wish for certificates end KVM_RUN. Before the first vCPU. Returns 0 or -errno. */
+int kvm_snp_enable_certs(struct kvm_snp *snp);
+
+/* What KVM_RUN reported with KVM_EXIT_SNP_REQ_CERTS, for the VMM to change; in kvm_run's union. */
+struct kvm_snp_req_certs {
+    uint64_t gpa;
+    uint64_t npages;
+    uint64_t ret; /* 0, ENOSPC, EAGAIN or EIO */
+};
+
+/** kvm_snp_req_certs() - where @vcpu has it. */
+static inline struct kvm_snp_req_certs *kvm_snp_req_certs(const struct kvm_vcpu *vcpu)
+{
+    return (struct kvm_snp_req_certs *)((uint8_t *)vcpu->run + offsetof(struct kvm_run, hw));
+}
 
 /** kvm_snp_start() - SNP_LAUNCH_START. @gosvw: 16 bytes, guest-OS visible workarounds. Returns 0 or -errno. */
 int kvm_snp_start(struct kvm_snp *snp, uint64_t policy, const uint8_t *gosvw);

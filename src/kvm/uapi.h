@@ -85,6 +85,11 @@ struct kvm_pre_fault_memory {
 #define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
 #endif
 
+/* Linux 7.0 and later. */
+#ifndef KVM_EXIT_SNP_REQ_CERTS
+#define KVM_EXIT_SNP_REQ_CERTS 43
+#endif
+
 /* Of a vCPU that asked for its own end through the GHCB (api.rst 5, KVM_EXIT_SYSTEM_EVENT). */
 #ifndef KVM_SYSTEM_EVENT_SEV_TERM
 #define KVM_SYSTEM_EVENT_SEV_TERM 6

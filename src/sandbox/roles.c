@@ -12,7 +12,7 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
                 "the console's",
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
                       &calls_machine_at_work, &calls_machine, &calls_consoles, &calls_of_broker,
-                      &calls_converting, &calls_private_memory, &calls_snp},
+                      &calls_converting, &calls_private_memory, &calls_snp, &calls_certificates},
         },
     [CAGE_VCPU] =
         {
@@ -21,7 +21,7 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .opens = "nothing",
             .holds = "what the VMM holds",
             .lists = {&calls_process, &calls_messages, &calls_machine_at_work, &calls_vcpu,
-                      &calls_converting},
+                      &calls_converting, &calls_certificates},
         },
     [CAGE_BLK] =
         {

@@ -55,6 +55,7 @@ extern const struct cage_list calls_machine;
 extern const struct cage_list calls_converting;
 extern const struct cage_list calls_private_memory;
 extern const struct cage_list calls_snp;
+extern const struct cage_list calls_certificates;
 extern const struct cage_list calls_consoles;
 extern const struct cage_list calls_of_broker;
 

@@ -99,6 +99,13 @@ static const struct call_rule snp[] = {
     IOCTL(KVM_MEMORY_ENCRYPT_OP),
 };
 
+static const struct call_rule certificates[] = {
+    FCNTL(F_OFD_SETLK),
+};
+
+const struct cage_list calls_certificates = {"Certificates of an SEV-SNP guest",
+                                             CALLS(certificates), CAGE_SNP};
+
 const struct cage_list calls_snp = {"Launching an SEV-SNP guest", CALLS(snp), CAGE_SNP};
 
 static const struct call_rule consoles[] = {

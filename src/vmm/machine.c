@@ -280,6 +280,8 @@ struct machine *machine_create(const struct machine_env *env, const struct plan 
     machine->context.ports = machine->ports;
     machine->context.mmio = machine->mmio;
     machine->context.private = machine->private;
+    machine->context.memory = &machine->memory;
+    machine->context.certs_fd = env->snp ? env->snp->certs_fd : -1;
     return machine;
 }
 

@@ -298,7 +298,7 @@ static int set_up(struct vmm *vmm, struct error *err)
     if (ret == 0)
         ret = kvm_open(&vmm->kvm, KVM_DEVICE, err);
     if (ret == 0 && config->platform.sev_snp == SWITCH_ON)
-        ret = snp_host_open(&vmm->snp, &vmm->kvm, &vmm->plan, err);
+        ret = snp_host_open(&vmm->snp, &vmm->kvm, config, &vmm->plan, err);
     if (ret == 0)
         ret = placement_apply_process(config->cpus.core_scheduling, err);
     if (ret == 0)

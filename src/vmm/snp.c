@@ -8,6 +8,7 @@
 #include "snp/policy.h"
 #include "snp/status.h"
 #include "snp/vmsa.h"
+#include "vmm/certs.h"
 #include "vmm/snp_internal.h"
 
 #include <errno.h>
@@ -107,8 +108,20 @@ static int open_device(struct error *err)
     return error_hint(err, HINT_PROBE);
 }
 
-int snp_host_open(struct snp_host *host, const struct kvm *kvm, const struct plan *plan,
-                  struct error *err)
+static int open_certs(struct snp_host *host, const struct kvm *kvm, const char *path,
+                      struct error *err)
+{
+    uint64_t offered = 0;
+    if (kvm_sev_attribute(kvm->fd, KVM_SEV_SNP_REQ_CERTS, &offered) < 0)
+        return error_set(err, -ENOTSUP,
+                         "--platform certs: this KVM hands on no requests for certificates, which "
+                         "takes Linux 7.0");
+    host->certs_fd = certs_open(path, err);
+    return host->certs_fd < 0 ? host->certs_fd : 0;
+}
+
+int snp_host_open(struct snp_host *host, const struct kvm *kvm, const struct vm_config *config,
+                  const struct plan *plan, struct error *err)
 {
     if (!((uint64_t)kvm_has(kvm->fd, KVM_CAP_VM_TYPES) & BIT64(KVM_X86_SNP_VM))) {
         error_set(err, -ENOTSUP, "--platform sev_snp=on: this KVM starts no SEV-SNP guests");
@@ -119,6 +132,8 @@ int snp_host_open(struct snp_host *host, const struct kvm *kvm, const struct pla
         ret = check_policy(kvm, plan->policy, err);
     if (ret == 0)
         ret = check_features(kvm, plan->vmsa_features, err);
+    if (ret == 0 && config->platform.certs)
+        ret = open_certs(host, kvm, config->platform.certs, err);
     if (ret < 0)
         return ret;
     host->sev_fd = open_device(err);
@@ -128,6 +143,7 @@ int snp_host_open(struct snp_host *host, const struct kvm *kvm, const struct pla
 void snp_host_close(struct snp_host *host)
 {
     cleanup_close(&host->sev_fd);
+    cleanup_close(&host->certs_fd);
 }
 
 int snp_create_vm(const struct snp_host *host, const struct kvm *kvm, const struct plan *plan,
@@ -141,6 +157,11 @@ int snp_create_vm(const struct snp_host *host, const struct kvm *kvm, const stru
         return ret;
     struct kvm_snp snp = {.vm_fd = fd, .sev_fd = host->sev_fd};
     ret = kvm_snp_init(&snp, plan->vmsa_features & ~(uint64_t)SEV_FEATURE_SNP_ACTIVE);
+    if (ret == 0 && host->certs_fd >= 0) {
+        ret = kvm_snp_enable_certs(&snp);
+        if (ret < 0)
+            return snp_failed(err, ret, snp.status, "KVM_SEV_SNP_ENABLE_REQ_CERTS");
+    }
     if (ret == 0)
         return take_fd(&fd);
     snp_failed(err, ret, snp.status, "KVM_SEV_INIT2: KVM could not make an SEV-SNP guest");

@@ -22,11 +22,12 @@
 /* What outlives a machine. KVM looks /dev/sev up by its number whenever a guest talks to the firmware. */
 struct snp_host {
     int sev_fd;
+    int certs_fd;                 /* -1: guests are given no certificates */
     bool launched;                /* once before: @digest is what it was then */
     uint8_t digest[SHA384_BYTES]; /* of the last launch, as predicted from memory */
 };
 
-#define SNP_HOST_INIT ((struct snp_host){.sev_fd = -1})
+#define SNP_HOST_INIT ((struct snp_host){.sev_fd = -1, .certs_fd = -1})
 
 /**
  * snp_host_open() - see that this host can launch @plan, and open what the launch needs; while husk may open files.
@@ -34,8 +35,8 @@ struct snp_host {
  * Return: 0; -ENOTSUP naming what KVM lacks; -ENOENT or another -errno of /dev/sev; -EINVAL for a policy or features that
  * this host refuses.
  */
-int snp_host_open(struct snp_host *host, const struct kvm *kvm, const struct plan *plan,
-                  struct error *err);
+int snp_host_open(struct snp_host *host, const struct kvm *kvm, const struct vm_config *config,
+                  const struct plan *plan, struct error *err);
 void snp_host_close(struct snp_host *host);
 
 /** snp_create_vm() - a VM that is an SEV-SNP guest, before its first vCPU. Returns its descriptor or -errno. */

@@ -7,9 +7,11 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "kvm/snp.h"
 #include "memory/private.h"
 #include "sandbox/seccomp.h"
 #include "snp/termination.h"
+#include "vmm/certs.h"
 #include "vmm/placement.h"
 
 #include <errno.h>
@@ -180,6 +182,25 @@ static void handle_memory_fault(struct vcpu *vcpu, int code)
                 MEMORY_BY_FAULT);
 }
 
+static void run_once(struct vcpu *vcpu);
+
+/** handle_certs() - the guest asked for an attestation report with certificates. */
+static void handle_certs(struct vcpu *vcpu)
+{
+    struct kvm_snp_req_certs *request = kvm_snp_req_certs(&vcpu->kvm);
+    int fd = vcpu->context->certs_fd;
+    int code =
+        fd < 0 ? EIO : certs_serve(fd, vcpu->context->memory, request->gpa, &request->npages);
+    request->ret = (uint64_t)code;
+    if (code)
+        return;
+    /* The report is fetched when KVM_RUN is called again; certificates that changed before would not belong to it. */
+    __atomic_store_n(&vcpu->kvm.run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    run_once(vcpu);
+    __atomic_store_n(&vcpu->kvm.run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    certs_served(fd);
+}
+
 /** handle_exit() - answer one exit of the guest. */
 static void handle_exit(struct vcpu *vcpu)
 {
@@ -199,6 +220,9 @@ static void handle_exit(struct vcpu *vcpu)
         break;
     case KVM_EXIT_HYPERCALL:
         handle_hypercall(vcpu);
+        break;
+    case KVM_EXIT_SNP_REQ_CERTS:
+        handle_certs(vcpu);
         break;
     case KVM_EXIT_SHUTDOWN:
         stop_with(
@@ -228,24 +252,27 @@ static void handle_exit(struct vcpu *vcpu)
     }
 }
 
+/** run_once() - enter the guest, and answer the exit. */
+static void run_once(struct vcpu *vcpu)
+{
+    if (ioctl(vcpu->kvm.fd, KVM_RUN, 0) == 0) {
+        handle_exit(vcpu);
+    } else if ((errno == EFAULT || errno == EHWPOISON) && vcpu->context->private &&
+               vcpu->kvm.run->exit_reason == KVM_EXIT_MEMORY_FAULT) {
+        handle_memory_fault(vcpu, errno);
+    } else if (errno != EINTR && errno != EAGAIN) {
+        int code = errno;
+        char at[WHERE_TEXT];
+        stop_with(vcpu, STOP_HOST_ERROR, "KVM_RUN of vCPU %u failed%s: %s%s", vcpu->index,
+                  where(vcpu, at), strerror(code),
+                  code == EFAULT ? "; the host may have no memory left for the guest's RAM" : "");
+    }
+}
+
 static void run_guest(struct vcpu *vcpu)
 {
-    while (!atomic_load_explicit(&vcpu->context->stopped, memory_order_acquire)) {
-        if (ioctl(vcpu->kvm.fd, KVM_RUN, 0) == 0) {
-            handle_exit(vcpu);
-        } else if ((errno == EFAULT || errno == EHWPOISON) && vcpu->context->private &&
-                   vcpu->kvm.run->exit_reason == KVM_EXIT_MEMORY_FAULT) {
-            handle_memory_fault(vcpu, errno);
-        } else if (errno != EINTR && errno != EAGAIN) {
-            int code = errno;
-            char at[WHERE_TEXT];
-            stop_with(vcpu, STOP_HOST_ERROR, "KVM_RUN of vCPU %u failed%s: %s%s", vcpu->index,
-                      where(vcpu, at), strerror(code),
-                      code == EFAULT ? "; the host may have no memory left for the guest's RAM"
-                                     : "");
-            return;
-        }
-    }
+    while (!atomic_load_explicit(&vcpu->context->stopped, memory_order_acquire))
+        run_once(vcpu);
 }
 
 /* What a thread that has to be placed tells the one that starts it. */

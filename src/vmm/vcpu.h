@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "devices/bus.h"
 #include "kvm/kvm.h"
+#include "memory/memory.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -38,7 +39,9 @@ struct vcpu_context {
     struct bus *ports;
     struct bus *mmio;
     struct private_memory *private; /* NULL: all memory is shared */
-    bool sealed;                    /* the guest's registers are out of reach (SEV-SNP) */
+    const struct guest_memory *memory;
+    int certs_fd; /* see certs_open(); -1: the guest is given none */
+    bool sealed;  /* the guest's registers are out of reach (SEV-SNP) */
     /* From any vCPU thread. */
     void (*stop)(void *ctx, const struct stop_reason *reason);
     void (*eoi)(void *ctx, uint8_t vector);

@@ -37,7 +37,8 @@ static const char *const full_words[] = {
     "--platform",
     "chipset=q35,sev_snp=off,sw_protected=off,policy=0x30000,vmsa_features=1,kernel_hashes=off,"
     "id_block=/b,id_auth=/"
-    "a,author_key=on,vcek_disabled=on,gosvw=00,system_manufacturer=m,system_product_name=p,system_"
+    "a,author_key=on,vcek_disabled=on,certs=/"
+    "c,gosvw=00,system_manufacturer=m,system_product_name=p,system_"
     "version=v,system_"
     "serial_number="
     "s,"
