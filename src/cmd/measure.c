@@ -116,7 +116,9 @@ static int read_words(const struct measure_words *w, const struct vm_config *con
         return r;
     if (w->firmware && !p->kernel && (p->initramfs || p->cmdline))
         print_warning("--initramfs and --cmdline do not enter the digest without --kernel", NULL);
-    if (!p->kernel || config->platform.kernel_hashes == SWITCH_OFF)
+    enum switch_state hashed = config_kernel_hashes(&config->platform, &in->launch.hashes_gpa);
+    in->launch.hashes_replace = hashed == SWITCH_ON;
+    if (!p->kernel || hashed == SWITCH_OFF)
         return 0;
     in->launch.hashes = in->hashes;
     return kernel_hashes_build(in->hashes, p->kernel, p->initramfs, p->cmdline, err);

@@ -111,7 +111,7 @@ struct platform_config {
     char *id_block, *id_auth; /* paths */
     bool author_key;          /* @id_auth has one */
     bool vcek_disabled;
-    enum switch_state kernel_hashes;
+    char *kernel_hashes;       /* "on", "off" or an address */
     char *system_manufacturer; /* SMBIOS strings; NULL if not given */
     char *system_product_name;
     char *system_version;

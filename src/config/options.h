@@ -64,6 +64,14 @@ int config_parse_args(struct vm_config *config, int argc, char **argv,
 int config_validate(struct vm_config *config, struct error *err);
 
 /**
+ * config_kernel_hashes() - what a validated @platform says of kernel hashes.
+ * @gpa: where they go; 0: where the firmware looks for them.
+ *
+ * Return: SWITCH_UNSET where nothing is said.
+ */
+enum switch_state config_kernel_hashes(const struct platform_config *platform, uint64_t *gpa);
+
+/**
  * config_from_json() - read a configuration in JSON over what @config already holds.
  * @config: initialised (config_init_defaults()); to be released by the caller, on failure too.
  * @text, @len: one JSON object, at most CONFIG_JSON_MAX bytes; need not end with a NUL.

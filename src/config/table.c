@@ -246,12 +246,12 @@ static const struct option_key platform_keys[] = {
      .shown_default = "0x1",
      .help = "SEV_FEATURES of a guest that starts from firmware; an IGVM file says its own"},
     {.name = "kernel_hashes",
-     .type = OPTION_SWITCH,
-     .offset = AT(platform.kernel_hashes),
-     .shown_default = "on, where there is a kernel and a place for them",
-     .help = "put hashes of kernel, initramfs and cmdline into a measured page, by which the "
-             "firmware checks "
-             "what it is handed"},
+     SNP_TEXT(kernel_hashes),
+     .value = "on|off|<address>",
+     .shown_default = "on, where there is a kernel",
+     .help = "put hashes of kernel, initramfs and cmdline into a measured page, where the firmware "
+             "looks for them or "
+             "at an address; on and an address replace those that an IGVM file has there"},
     {.name = "id_block",
      .type = OPTION_STRING,
      .offset = AT(platform.id_block),

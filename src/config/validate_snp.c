@@ -1,12 +1,15 @@
 /* The options of an SEV-SNP guest, and what they have between them. */
+#include "config/options.h"
 #include "config/table.h"
 
 #include "base/bytes.h"
 #include "base/hex.h"
 #include "base/units.h"
+#include "snp/kernel_hashes.h"
 #include "snp/policy.h"
 
 #include <errno.h>
+#include <string.h>
 
 static int check_hex(const char *option, const char *text, size_t len, struct error *err)
 {
@@ -49,6 +52,36 @@ static const char *only_for_snp(const struct vm_config *config)
     return NULL;
 }
 
+enum switch_state config_kernel_hashes(const struct platform_config *platform, uint64_t *gpa)
+{
+    const char *text = platform->kernel_hashes;
+    *gpa = 0;
+    if (!text)
+        return SWITCH_UNSET;
+    if (strcmp(text, "off") == 0)
+        return SWITCH_OFF;
+    if (strcmp(text, "on") != 0)
+        units_parse_bits(text, gpa);
+    return SWITCH_ON;
+}
+
+/** check_hashes() - on, off, or an address at which they lie in one page. */
+static int check_hashes(const char *text, struct error *err)
+{
+    uint64_t gpa;
+    if (!text || strcmp(text, "on") == 0 || strcmp(text, "off") == 0)
+        return 0;
+    if (units_parse_bits(text, &gpa) < 0 || gpa == 0)
+        return error_set(err, -EINVAL,
+                         "--platform kernel_hashes: '%s' is neither on nor off nor an address",
+                         text);
+    if (gpa % PAGE_BYTES > PAGE_BYTES - KERNEL_HASHES_BYTES)
+        return error_set(err, -EINVAL,
+                         "--platform kernel_hashes: %d bytes at %s do not lie in one page",
+                         KERNEL_HASHES_BYTES, text);
+    return 0;
+}
+
 int config_validate_snp(const struct vm_config *config, struct error *err)
 {
     const struct platform_config *platform = &config->platform;
@@ -61,6 +94,8 @@ int config_validate_snp(const struct vm_config *config, struct error *err)
         ret = error_context(err, "--platform policy");
     if (ret == 0)
         ret = check_bits("--platform vmsa_features", platform->vmsa_features, &bits, err);
+    if (ret == 0)
+        ret = check_hashes(platform->kernel_hashes, err);
     if (ret == 0)
         ret = check_hex("--platform gosvw", platform->gosvw, 16, err);
     if (ret == 0)

@@ -1,4 +1,5 @@
 /* The plan of firmware that says itself what it needs: its image, then what its SEV metadata lists. */
+#include "launch/igvm_hashes.h"
 #include "launch/producers.h"
 
 #include "base/bytes.h"
@@ -66,18 +67,20 @@ static int add_snp_sections(struct plan *plan, const struct firmware *fw,
         error_set(err, -EINVAL, "the firmware has no SEV metadata, which SEV-SNP needs");
         return error_hint(err, "use a build for SEV-SNP, as OVMF.amdsev.fd or stage0");
     }
-    bool placed = false;
+    /* At an address of its own, when all pages are there. */
+    const uint8_t *hashes = o->hashes_gpa ? NULL : o->hashes;
+    bool placed = o->hashes_gpa;
     for (size_t i = 0; i < fw->n_sections; i++) {
         if (o->vmm == LAUNCH_EC2 && fw->sections[i].type == FIRMWARE_CPUID)
             continue;
-        int r = add_section(plan, fw, &fw->sections[i], o->hashes, err);
+        int r = add_section(plan, fw, &fw->sections[i], hashes, err);
         if (r < 0)
             return r;
         placed |= fw->sections[i].type == FIRMWARE_KERNEL_HASHES;
     }
     for (size_t i = 0; o->vmm == LAUNCH_EC2 && i < fw->n_sections; i++)
         if (fw->sections[i].type == FIRMWARE_CPUID) {
-            int r = add_section(plan, fw, &fw->sections[i], o->hashes, err);
+            int r = add_section(plan, fw, &fw->sections[i], hashes, err);
             if (r < 0)
                 return r;
         }
@@ -200,8 +203,14 @@ int plan_from_firmware(struct plan *plan, const char *path, const struct launch_
     r = plan_add_file_range(plan, fw.gpa, (unsigned)file, 0, size, "firmware", err);
     if (r == 0 && plan->platform == PLAN_SEV_SNP)
         r = add_snp_sections(plan, &fw, o, err);
-    else if (r == 0 && o->hashes)
+    else if (r == 0 && o->hashes && !o->hashes_gpa)
         r = add_hash_table(plan, &fw, o->hashes, err);
+    uint64_t gpa = o->hashes_gpa;
+    if (r == 0 && gpa >= fw.gpa && gpa < FIRMWARE_END)
+        r = error_set(err, -EINVAL,
+                      "its own image is at 0x%" PRIx64 ", where the kernel hashes were to go", gpa);
+    if (r == 0 && o->hashes && gpa)
+        r = MIN(plan_place_hashes(plan, o->hashes, &gpa, true, err), 0);
     if (r == 0)
         r = plan_check(plan, FIRMWARE_END, err);
     if (r == 0)

@@ -71,11 +71,11 @@ static ssize_t isolate_page(struct plan *plan, uint64_t gpa, struct error *err)
                    : err->code;
     const struct plan_run *run = &plan->runs[i];
     if ((run->type != PLAN_PAGE_NORMAL && run->type != PLAN_PAGE_ZERO) || run->shared ||
-        run->header_bytes != PAGE_BYTES)
+        (run->directive && run->header_bytes != PAGE_BYTES))
         return error_set(err, -EINVAL,
-                         "header %" PRIu32 ": the firmware looks for kernel hashes in its page "
+                         "header %" PRIu32 " (%s): the kernel hashes lie in its page "
                          "0x%" PRIx64 ", which is no measured page of 4 KiB",
-                         plan_run_directive(run, gpa - run->gpa), gpa);
+                         plan_run_directive(run, gpa - run->gpa), run->origin, gpa);
     int ret = 0;
     if (gpa > run->gpa)
         ret = cut(plan, i++, gpa, err);
@@ -85,22 +85,21 @@ static ssize_t isolate_page(struct plan *plan, uint64_t gpa, struct error *err)
 }
 
 int plan_place_hashes(struct plan *plan, const uint8_t hashes[KERNEL_HASHES_BYTES], uint64_t *gpa,
-                      struct error *err)
+                      bool replace, struct error *err)
 {
     static const uint8_t nothing[KERNEL_HASHES_BYTES];
     uint8_t has[KERNEL_HASHES_BYTES];
-    int ret = find_place(plan, gpa, err);
+    int ret = *gpa ? 1 : find_place(plan, gpa, err);
     if (ret <= 0)
         return ret < 0 ? ret : HASHES_NO_PLACE;
     ret = plan_read(plan, *gpa, has, sizeof(has), err);
     if (ret < 0)
         return ret;
-    if (memcmp(has, nothing, sizeof(has)) != 0)
+    if (!replace && memcmp(has, nothing, sizeof(has)) != 0)
         return memcmp(has, hashes, sizeof(has)) == 0 ? HASHES_SAME : HASHES_OTHER;
     uint64_t page = align_down(*gpa, PAGE_BYTES);
     if (*gpa - page > PAGE_BYTES - KERNEL_HASHES_BYTES)
-        return error_set(err, -EINVAL, "the firmware's kernel hashes at 0x%" PRIx64 " cross a page",
-                         *gpa);
+        return error_set(err, -EINVAL, "the kernel hashes at 0x%" PRIx64 " cross a page", *gpa);
     _cleanup_free_ uint8_t *bytes = malloc(PAGE_BYTES);
     if (!bytes)
         return error_set(err, -ENOMEM, "out of memory for the kernel hashes");

@@ -1,4 +1,4 @@
-/* Kernel hashes in the plan of an IGVM file: its firmware says where it looks for them. */
+/* Kernel hashes in a plan whose pages are there: its firmware, or somebody who knows it, says where it looks for them. */
 #ifndef HUSK_LAUNCH_IGVM_HASHES_H
 #define HUSK_LAUNCH_IGVM_HASHES_H
 
@@ -14,13 +14,14 @@ enum hashes_place {
 
 /**
  * plan_place_hashes() - put @hashes where the firmware in @plan looks for them, unless the file has some there.
- * @gpa: where that is.
+ * @gpa: where that is; if it is not 0 before, it is taken for that.
+ * @replace: put them there in any case.
  *
  * The page keeps its place in the order, and becomes a NORMAL one; where the plan has no page it is added at the end.
  *
  * Return: enum hashes_place; -EINVAL if the place is in a page that cannot hold them, -ENOMEM, -errno.
  */
 int plan_place_hashes(struct plan *plan, const uint8_t hashes[KERNEL_HASHES_BYTES], uint64_t *gpa,
-                      struct error *err);
+                      bool replace, struct error *err);
 
 #endif

@@ -483,12 +483,21 @@ static int add_vcpus(struct reader *r, struct error *err)
 static int place_hashes(const struct reader *r, struct error *err)
 {
     const struct launch_options *o = r->options;
-    uint64_t gpa = 0;
+    uint64_t gpa = o->hashes_gpa;
     int place = HASHES_NO_PLACE;
     if (!o->hashes)
         return 0;
     if (o->vmm == LAUNCH_HUSK)
-        place = plan_place_hashes(r->plan, o->hashes, &gpa, err);
+        place = plan_place_hashes(r->plan, o->hashes, &gpa, o->hashes_replace, err);
+    if (place == HASHES_NO_PLACE && !o->ordinary && o->to_run) {
+        error_set(err, -EINVAL,
+                  "it has no firmware that names a place for hashes of the kernel, which would not "
+                  "be measured");
+        return error_hint(
+            err,
+            "say where it looks for them, --platform kernel_hashes=<address>, or that nobody does, "
+            "kernel_hashes=off");
+    }
     if (place == HASHES_NO_PLACE && !o->ordinary)
         warn(o, "--kernel does not enter the digest: %s",
              o->vmm == LAUNCH_HUSK ? "the file has no firmware that names a place for its hashes"
@@ -505,6 +514,10 @@ static int place_hashes(const struct reader *r, struct error *err)
 
 static int read_plan(struct reader *r, struct error *err)
 {
+    if (r->plan->platform == PLAN_SEV_SNP) { /* if the file says nothing */
+        r->plan->policy = SNP_POLICY_DEFAULT;
+        r->plan->vmsa_features = SEV_FEATURE_SNP_ACTIVE;
+    }
     r->vcpus = calloc(r->options->vcpus + 1, sizeof(*r->vcpus));
     r->has_context = calloc(r->options->vcpus + 1, sizeof(*r->has_context));
     if (!r->vcpus || !r->has_context)

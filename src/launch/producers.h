@@ -25,6 +25,8 @@ struct launch_options {
     uint64_t vmsa_features; /* for firmware; 0: SNP_ACTIVE alone, or none for the other platforms */
     const uint8_t *hashes;  /* KERNEL_HASHES_BYTES to be placed where the firmware says, in an
         * IGVM file by LAUNCH_HUSK if there are none; NULL: none */
+    uint64_t hashes_gpa;    /* where they go; 0: where the firmware looks for them */
+    bool hashes_replace;    /* those that an IGVM file has there */
     bool to_run;          /* refuse what a guest started here would not get, instead of a warning */
     launch_warn_fn *warn; /* may be NULL */
     void *opaque;

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "config/options.h"
 #include "launch/memory_map.h"
 #include "launch/parameters.h"
 #include "launch/producers.h"
@@ -114,7 +115,9 @@ int machine_plan_igvm(struct plan *plan, const struct vm_config *config, struct 
     const struct payload_config *payload = &config->payload;
     uint8_t hashes[KERNEL_HASHES_BYTES];
     int ret = 0;
-    if (payload->kernel && config->platform.kernel_hashes != SWITCH_OFF) {
+    enum switch_state hashed = config_kernel_hashes(&config->platform, &options.hashes_gpa);
+    options.hashes_replace = hashed == SWITCH_ON;
+    if (payload->kernel && hashed != SWITCH_OFF) {
         ret =
             kernel_hashes_build(hashes, payload->kernel, payload->initramfs, payload->cmdline, err);
         options.hashes = hashes;

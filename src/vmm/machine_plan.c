@@ -6,6 +6,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "config/options.h"
 #include "launch/firmware_volume.h"
 #include "launch/producers.h"
 #include "vmm/machine_igvm.h"
@@ -234,9 +235,9 @@ static int no_place_for_hashes(const char *firmware, struct error *err)
     error_set(err, -EINVAL,
               "'%s' has no place for hashes of the kernel: it could not check what it is handed",
               firmware);
-    return error_hint(
-        err, "take firmware that does, as OVMF.amdsev.fd, or say --platform kernel_hashes=off: "
-             "the kernel is then not measured");
+    return error_hint(err, "take firmware that does, as OVMF.amdsev.fd, or say where it looks for "
+                           "them, --platform kernel_hashes=<address>, or kernel_hashes=off: "
+                           "the kernel is then not measured");
 }
 
 /** plan_firmware() - the image below 4 GiB; where it has a place for them, the hashes of what fw_cfg will hand it. */
@@ -253,11 +254,10 @@ static int plan_firmware(struct plan *plan, const struct vm_config *config, stru
     uint8_t hashes[KERNEL_HASHES_BYTES];
     if (config->platform.vmsa_features)
         units_parse_bits(config->platform.vmsa_features, &options.vmsa_features);
-    int ret = handed.kernel && config->platform.kernel_hashes != SWITCH_OFF
-                  ? firmware_takes_hashes(payload->firmware, err)
-                  : 0;
-    if (ret == 0 && handed.kernel && options.platform == PLAN_SEV_SNP &&
-        config->platform.kernel_hashes != SWITCH_OFF)
+    enum switch_state wanted = config_kernel_hashes(&config->platform, &options.hashes_gpa);
+    bool asked = handed.kernel && wanted != SWITCH_OFF;
+    int ret = asked && !options.hashes_gpa ? firmware_takes_hashes(payload->firmware, err) : asked;
+    if (ret == 0 && asked && (options.platform == PLAN_SEV_SNP || wanted == SWITCH_ON))
         return no_place_for_hashes(payload->firmware, err);
     if (ret > 0) {
         ret = kernel_hashes_build(hashes, handed.kernel, handed.initramfs, handed.cmdline, err);

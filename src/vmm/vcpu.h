@@ -21,10 +21,10 @@ enum stop_kind {
     STOP_TRIPLE_FAULT,
     STOP_INTERNAL_ERROR,
     STOP_FAIL_ENTRY,
-    STOP_TERMINATED,
     STOP_MEMORY_FAULT,
     STOP_HOST_ERROR,
     STOP_SIGNAL,
+    STOP_TERMINATED,
 };
 
 struct stop_reason {

@@ -2,14 +2,19 @@
 
 import base64
 import hashlib
+import json
 import re
+import shlex
+import subprocess
 import uuid
 
 import pytest
 
+import igvm_files
 import igvm_tools
 import kernels
 import sim_qemu
+import snp_launch
 from snp_launch import TRIPLE_FAULT, Launcher
 from test_sim_id_block import Key, id_auth, id_block
 
@@ -64,6 +69,36 @@ def test_kernel_hashes_are_measured_unless_they_are_off(launcher, stage0, kernel
     digest = launcher.run(*words, platform=platform).launched()["digest"]
     assert digest == launcher.measure(*words, platform=platform)
     assert (digest == launcher.measure(*words[:2])) == (hashes == "off")
+
+
+@pytest.mark.parametrize("source", ["--igvm", "--firmware"])
+@pytest.mark.parametrize("address", [0x810c00, 0x900040, 0xffff8010], ids=["its-page", "behind-all-others", "firmware"])
+def test_kernel_hashes_go_where_they_are_told_to(launcher, stage0, kernel, source, address):
+    words = [source, launcher.igvm(stage0) if source == "--igvm" else stage0, *kernel]
+    platform = f",kernel_hashes={address:#x}"
+    outcome = launcher.run(*words, platform=platform)
+    if source == "--firmware" and address == 0xffff8010:
+        assert outcome.status == 1 and "its own image is at 0xffff8010" in outcome.stderr
+        return
+    digest = outcome.launched()["digest"]
+    assert digest == launcher.measure(*words, platform=platform)
+    shown = json.loads(igvm_tools.run(launcher.husk, "run", *words, *snp_launch.MEMORY, "--dry-run", "--json",
+                                      "--platform", f"sev_snp=on{platform}").stdout)
+    page, = [run for run in shown["runs"] if run["origin"] == "kernel hashes"]
+    assert page["gpa"] == address & ~0xfff and page["bytes"] == 4096 and page["type"] == "NORMAL"
+    usual = launcher.measure(*words)
+    assert (digest == usual) == (address == 0x810c00)
+
+
+def test_an_igvm_file_without_a_place_for_hashes_is_refused_a_kernel(launcher, kernel):
+    file = igvm_files.File()
+    file.platform(1, igvm_files.SEV_SNP)
+    file.page(0x100000, 1, b"page")
+    path = file.write(launcher.husk, launcher.folder)
+    refused = launcher.run("--igvm", path, *kernel)
+    assert refused.status == 1 and "no firmware that names a place for hashes of the kernel" in refused.stderr
+    launcher.run("--igvm", path, *kernel, platform=",kernel_hashes=off").launched()
+    launcher.run("--igvm", path, *kernel, platform=",kernel_hashes=0x100800").launched()
 
 
 def test_firmware_without_a_place_for_hashes_is_refused_a_kernel_in_words(launcher, kernel):
@@ -214,3 +249,23 @@ def test_imported_pages_are_held_once(launcher, stage0):
     pages = int(outcome.event("snp-launched")["pages"])
     counters = outcome.event("private-memory")
     assert int(counters["punched_bytes"]) == 4096 * pages and counters["punch_failures"] == "0"
+
+
+def test_husk_launches_within_its_whole_sandbox(launcher, stage0):
+    outcome = launcher.run("--igvm", launcher.igvm(stage0), "--seccomp", "true", "--landlock")
+    outcome.launched()
+
+
+def test_sixteen_husks_launch_at_once_under_one_simulator(launcher, stage0):
+    igvm = launcher.igvm(stage0)
+    one = [launcher.husk, "run", "--platform", "sev_snp=on", "--memory", "size=64M", "--serial", "off", "--landlock",
+           "--igvm", str(igvm)]
+    script = f"for i in $(seq 16); do {shlex.join(one)} & done; wait"
+    report = launcher.folder / "report.json"
+    done = subprocess.run([launcher.husk, "sim", "--json", report, "--exit", "shutdown,vm=0", "--", "sh", "-c", script],
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(report.read_text())
+    assert report["violations"] == [] and len(report["launches"]) == 16
+    assert {launch["digest"] for launch in report["launches"]} == {launcher.measure("--igvm", igvm)}
+    assert len({launch["pid"] for launch in report["launches"]}) == 16

@@ -75,7 +75,7 @@ static void assert_place(int want)
 {
     struct error err = ERROR_INIT;
     uint64_t gpa = 0;
-    assert_int_equal(plan_place_hashes(&plan, hashes, &gpa, &err), want);
+    assert_int_equal(plan_place_hashes(&plan, hashes, &gpa, false, &err), want);
     if (want != HASHES_NO_PLACE)
         assert_int_equal(gpa, PLACE);
 }
@@ -182,7 +182,7 @@ static void assert_refused(const char *message)
 {
     struct error err = ERROR_INIT;
     uint64_t gpa = 0;
-    assert_int_equal(plan_place_hashes(&plan, hashes, &gpa, &err), -EINVAL);
+    assert_int_equal(plan_place_hashes(&plan, hashes, &gpa, false, &err), -EINVAL);
     assert_string_equal(err.message, message);
 }
 
@@ -191,15 +191,16 @@ static void a_page_that_is_not_measured_is_refused(void **state)
     (void)state;
     pages(PAGE, 1, 9)->type = PLAN_PAGE_UNMEASURED;
     firmware(PLACE);
-    assert_refused("header 9: the firmware looks for kernel hashes in its page 0x810000, which is "
-                   "no measured page of 4 KiB");
+    assert_refused(
+        "header 9 (IGVM page data): the kernel hashes lie in its page 0x810000, which is "
+        "no measured page of 4 KiB");
 }
 
 static void hashes_across_two_pages_are_refused(void **state)
 {
     (void)state;
     firmware(PAGE + 0xff0);
-    assert_refused("the firmware's kernel hashes at 0x810ff0 cross a page");
+    assert_refused("the kernel hashes at 0x810ff0 cross a page");
 }
 
 #define PROMISE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
