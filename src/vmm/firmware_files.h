@@ -5,12 +5,17 @@
 #include "base/error.h"
 #include "config/config.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 struct firmware_file {
     char *path;
     int fd;
+    bool measured;                   /* by its hash: the guest refuses it if it changes */
+    uint64_t size;                   /* when it was opened, as the others */
+    struct timespec written, status; /* st_mtim, st_ctim */
 };
 
 struct firmware_files {
@@ -30,6 +35,9 @@ int firmware_files_open(struct firmware_files *files, const struct vm_config *co
  */
 int firmware_files_find(const struct firmware_files *files, const char *path, uint64_t *size,
                         struct error *err);
+
+/** firmware_files_check() - that the files that are measured are as they were when they were opened. 0 or -errno. */
+int firmware_files_check(const struct firmware_files *files, struct error *err);
 
 void firmware_files_close(struct firmware_files *files);
 

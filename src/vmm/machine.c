@@ -3,11 +3,13 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "config/options.h"
 #include "devices/bus.h"
 #include "memory/huge_pages.h"
 #include "memory/load.h"
 #include "memory/memory.h"
 #include "vmm/devices.h"
+#include "vmm/firmware_files.h"
 #include "vmm/machine_layout.h"
 #include "vmm/platform.h"
 #include "vmm/protected.h"
@@ -217,6 +219,10 @@ static int launch(struct machine *machine, const struct plan *plan, const struct
         .events = machine->env->events,
         .vm_fd = machine->vm_fd,
     };
+    uint64_t gpa;
+    bool hashed = config_kernel_hashes(&machine->env->config->platform, &gpa) != SWITCH_OFF;
+    if (hashed && firmware_files_check(machine->env->firmware_files, err) < 0)
+        return err->code;
     machine->context.sealed = true;
     return snp_launch(machine->env->snp, &in, err);
 }

@@ -292,9 +292,9 @@ static int set_up(struct vmm *vmm, struct error *err)
     if (!vmm->loop)
         return error_set_errno(err, -errno, "could not make the event loop");
 
-    ret = machine_plan(&vmm->plan, config, err);
+    ret = firmware_files_open(&vmm->firmware_files, config, err);
     if (ret == 0)
-        ret = firmware_files_open(&vmm->firmware_files, config, err);
+        ret = machine_plan(&vmm->plan, config, err);
     if (ret == 0)
         ret = kvm_open(&vmm->kvm, KVM_DEVICE, err);
     if (ret == 0 && config->platform.sev_snp == SWITCH_ON)

@@ -56,6 +56,13 @@ class Bench:
             file.page(address, 1, b"page")
         return self.launcher.run("--igvm", file.write(self.launcher.husk, self.launcher.folder))
 
+    def huge(self):
+        """An IGVM file of 1 TiB, most of it a hole."""
+        path = self.launcher.file("huge.igvm", self.igvm.read_bytes())
+        with open(path, "r+b") as file:
+            file.truncate(1 << 40)
+        return self.launcher.run("--igvm", path)
+
     def id_block(self, data):
         """Firmware with an ID block of these bytes."""
         block = self.launcher.file("block", data)
@@ -120,6 +127,9 @@ CAUSES = {
     "the IGVM file is damaged": lambda bench: bench.changed(lambda data: data.__setitem__(60, data[60] ^ 1)),
     "the IGVM file is something else": lambda bench: bench.file(bytes(65536)),
     "the IGVM file is a device": lambda bench: bench.launcher.run("--igvm", "/dev/zero"),
+    "the IGVM file is huge": lambda bench: bench.huge(),
+    "the kernel is a directory": lambda bench: bench.firmware_with("--kernel", "/"),
+    "the kernel is cut off": lambda bench: bench.firmware_with("--kernel", bench.launcher.file("k", b"MZ" * 300)),
     "the IGVM file is for another platform": lambda bench: bench.pages(0x100000, platform=igvm_files.NATIVE),
     "a page lies outside of memory": lambda bench: bench.pages(0xfec00000),
     "two pages are at one address": lambda bench: bench.pages(0x100000, 0x100000),

@@ -128,6 +128,8 @@ int ioctl(int fd, unsigned long request, ...)
         return (int)syscall(SYS_ioctl, fd, request, arg);
     if (request == KVM_RUN)
         return fake_private_kvm.run();
+    if (request == KVM_MEMORY_ENCRYPT_OP)
+        return fake_private_kvm.encrypt(arg);
     pthread_mutex_lock(&lock);
     int ret = answer(request, arg);
     pthread_mutex_unlock(&lock);

@@ -32,6 +32,8 @@ struct fake_private_kvm {
     uint64_t enabled;       /* args[0] of KVM_CAP_EXIT_HYPERCALL */
     /* KVM_RUN: what the guest does; returns what KVM_RUN does, errno in @fail_errno. */
     int (*run)(void);
+    /* KVM_MEMORY_ENCRYPT_OP with its struct kvm_sev_cmd; returns 0, or -1 with errno set. */
+    int (*encrypt)(void *command);
 };
 
 extern struct fake_private_kvm fake_private_kvm;

@@ -8,10 +8,14 @@
 #include "base/base64.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/units.h"
+#include "fake_private_kvm.h"
 #include "launch/loaded_plan.h"
 #include "snp/cpuid_page.h"
+#include "snp/digest.h"
 #include "snp/status.h"
 #include "snp/termination.h"
+#include "vmm/snp.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -190,6 +194,114 @@ static void runs_that_are_neighbours_are_imported_at_once(void **state)
     assert_non_null(strstr(err.message, "e at 0x9000"));
 }
 
+/* What the firmware was asked, and how it answers CPUID pages: as so many refusals, each with a correction. */
+static unsigned updates, refusals;
+static bool corrects;
+static struct snp_cpuid_page imported;
+
+/* struct kvm_sev_cmd and struct kvm_sev_snp_launch_update (uapi/asm/kvm.h). */
+struct command {
+    uint32_t id, pad;
+    uint64_t data;
+    uint32_t status, sev_fd;
+};
+struct update {
+    uint64_t gfn_start, uaddr, len;
+    uint8_t type;
+};
+
+static int answer(void *opaque)
+{
+    struct command *command = opaque;
+    if (command->id != 101)
+        return 0;
+    struct update *update = (struct update *)(uintptr_t)command->data;
+    updates++;
+    if (update->type == SNP_PAGE_CPUID) {
+        struct snp_cpuid_page *page = (struct snp_cpuid_page *)(uintptr_t)update->uaddr;
+        if (refusals) {
+            refusals--;
+            if (corrects)
+                page->entries[0].ecx = 0x55;
+            command->status = SNP_STATUS_INVALID_PARAM;
+            errno = EIO;
+            return -1;
+        }
+        imported = *page;
+    }
+    update->len = 0;
+    return 0;
+}
+
+/** launch_cpuid() - a guest with nothing but a CPUID page. */
+static int launch_cpuid(struct error *err)
+{
+    static const struct kvm kvm = {.memory_region2 = true};
+    const struct memory_params params = {.size = MIB(2), .low_size = MIB(2)};
+    const struct kvm_cpuid_entry2 entries[] = {{.function = 1, .eax = 7, .ecx = 0x77}};
+    _cleanup_free_ struct kvm_cpuid2 *cpuid = cpuid_of(ARRAY_SIZE(entries), entries);
+    struct plan_run run = {.gpa = 0x1000,
+                           .len = PAGE_BYTES,
+                           .type = PLAN_PAGE_CPUID,
+                           .origin = "CPUID",
+                           .directive = 4};
+    struct plan plan = {
+        .runs = &run, .n_runs = 1, .platform = PLAN_SEV_SNP, .policy = 0x30000, .vmsa_features = 1};
+    struct vm_config config = {0};
+    struct guest_memory memory;
+    struct snp_host host = SNP_HOST_INIT;
+    fake_private_kvm_reset();
+    fake_private_kvm.encrypt = answer;
+    updates = 0;
+    assert_int_equal(memory_create(&memory, &params, err), 0);
+    struct private_memory *private = private_memory_create(&memory, &kvm, FAKE_VM_FD, 1, err);
+    assert_non_null(private);
+    const struct snp_launch_in in = {
+        .config = &config,
+        .plan = &plan,
+        .memory = &memory,
+        .private = private,
+        .cpuid = cpuid,
+        .vm_fd = FAKE_VM_FD,
+    };
+    int ret = snp_launch(&host, &in, err);
+    private_memory_free(private);
+    memory_destroy(&memory);
+    return ret;
+}
+
+static void a_corrected_cpuid_page_is_imported_as_the_firmware_wants_it(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    corrects = true;
+    refusals = 0;
+    assert_int_equal(launch_cpuid(&err), 0);
+    assert_int_equal(updates, 1);
+    assert_int_equal(imported.entries[0].ecx, 0x77);
+    refusals = 1;
+    assert_int_equal(launch_cpuid(&err), 0);
+    assert_int_equal(updates, 2);
+    assert_int_equal(imported.entries[0].ecx, 0x55);
+}
+
+static void a_cpuid_page_is_tried_twice_at_most(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    corrects = true;
+    refusals = 100;
+    assert_int_equal(launch_cpuid(&err), -EIO);
+    assert_int_equal(updates, 2);
+    assert_non_null(strstr(err.message, "SNP_LAUNCH_UPDATE of the CPUID page at 0x1000"));
+    assert_non_null(strstr(err.message, "INVALID_PARAM"));
+    /* Without a correction there is nothing else to try. */
+    corrects = false;
+    refusals = 100;
+    assert_int_equal(launch_cpuid(&err), -EIO);
+    assert_int_equal(updates, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +312,8 @@ int main(void)
         cmocka_unit_test(statuses_have_the_names_of_the_abi),
         cmocka_unit_test(base64_is_read_with_line_breaks_and_refused_where_it_is_none),
         cmocka_unit_test(runs_that_are_neighbours_are_imported_at_once),
+        cmocka_unit_test(a_corrected_cpuid_page_is_imported_as_the_firmware_wants_it),
+        cmocka_unit_test(a_cpuid_page_is_tried_twice_at_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
