@@ -14,7 +14,8 @@ enum command {
     ENABLE_REQ_CERTS = 103
 };
 
-#define SEV_ATTRIBUTES 1 /* KVM_X86_GRP_SEV */
+#define NO_FIRMWARE_CALL UINT32_MAX /* SEV_RET_NO_FW_CALL of uapi/linux/psp-sev.h */
+#define SEV_ATTRIBUTES 1            /* KVM_X86_GRP_SEV */
 
 struct sev_command {
     uint32_t id;
@@ -88,7 +89,7 @@ static int command(struct kvm_snp *snp, enum command id, void *data)
     };
     int ret = ioctl(snp->vm_fd, KVM_MEMORY_ENCRYPT_OP, &told);
     int code = ret < 0 ? -errno : 0;
-    snp->status = told.status;
+    snp->status = told.status == NO_FIRMWARE_CALL ? KVM_SNP_NO_STATUS : told.status;
     return code;
 }
 

@@ -54,7 +54,9 @@ struct vhost_user_device_params {
     const struct vhost_user_net *net; /* NULL: no network device */
     bool bars_64bit;
     uint64_t features_off; /* not to be offered, though the back-end has them */
-    bool own_backend;      /* ops->kill() ends it */
+    bool
+        isolated; /* the guest has memory that no device reaches: its driver has to know, by ACCESS_PLATFORM */
+    bool own_backend; /* ops->kill() ends it */
     int timeout_ms; /* for the back-end to do one job (reset, start, a change); 0: VHOST_USER_TIMEOUT_MS */
     const struct guest_memory *memory;
     struct pci_host *pci;

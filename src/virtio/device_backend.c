@@ -78,7 +78,8 @@ static int check_backend(const struct vhost_user_device *device, bool again, str
         return error_set(err, -ENOTSUP, "the back-end lacks the protocol feature CONFIG");
     if (!again)
         return 0;
-    uint64_t missing = device->features & ~frontend->features & ~device_net_features(device);
+    uint64_t missing = device->features & ~frontend->features & ~device_net_features(device) &
+                       ~VIRTIO_F_ACCESS_PLATFORM;
     if (missing)
         return error_set(err, -ENOTSUP,
                          "the back-end lacks features %#" PRIx64 " that it had before", missing);
@@ -134,6 +135,9 @@ int device_connect(struct vhost_user_device *device, bool again, struct error *e
     if (!again) {
         device->features = device->frontend.features & FEATURES_OFFERED & ~params->features_off;
         device->features |= device_net_features(device);
+        /* Linux takes no device without it where its memory is encrypted (virtio_require_restricted_mem_acc). */
+        if (params->isolated)
+            device->features |= VIRTIO_F_ACCESS_PLATFORM;
         device->has_inflight =
             device->frontend.protocol_features & VHOST_USER_PROTOCOL_INFLIGHT_SHMFD;
     }

@@ -134,6 +134,7 @@ static int create_device(struct device *device, struct error *err)
     const struct devices_in *in = &device->devices->in;
     struct vhost_user_device_params params = {
         .name = device->entry.id,
+        .isolated = in->config->platform.sev_snp == SWITCH_ON,
         .own_backend = !device->entry.socket,
         .memory = in->memory,
         .pci = in->pci,

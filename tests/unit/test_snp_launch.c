@@ -196,6 +196,7 @@ static void runs_that_are_neighbours_are_imported_at_once(void **state)
 
 /* What the firmware was asked, and how it answers CPUID pages: as so many refusals, each with a correction. */
 static unsigned updates, refusals;
+static uint32_t status = SNP_STATUS_INVALID_PARAM;
 static bool corrects;
 static struct snp_cpuid_page imported;
 
@@ -223,7 +224,7 @@ static int answer(void *opaque)
             refusals--;
             if (corrects)
                 page->entries[0].ecx = 0x55;
-            command->status = SNP_STATUS_INVALID_PARAM;
+            command->status = status;
             errno = EIO;
             return -1;
         }
@@ -302,6 +303,19 @@ static void a_cpuid_page_is_tried_twice_at_most(void **state)
     assert_int_equal(updates, 1);
 }
 
+static void a_failure_of_kvms_own_is_not_taken_for_the_firmwares(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    corrects = true;
+    refusals = 100;
+    status = UINT32_MAX; /* SEV_RET_NO_FW_CALL */
+    assert_int_equal(launch_cpuid(&err), -EIO);
+    status = SNP_STATUS_INVALID_PARAM;
+    assert_null(strstr(err.message, "firmware answered"));
+    assert_non_null(strstr(err.message, "Input/output error"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +328,7 @@ int main(void)
         cmocka_unit_test(runs_that_are_neighbours_are_imported_at_once),
         cmocka_unit_test(a_corrected_cpuid_page_is_imported_as_the_firmware_wants_it),
         cmocka_unit_test(a_cpuid_page_is_tried_twice_at_most),
+        cmocka_unit_test(a_failure_of_kvms_own_is_not_taken_for_the_firmwares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

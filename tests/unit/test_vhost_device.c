@@ -269,6 +269,20 @@ static bool kicked(const struct scripted_backend *b, unsigned queue)
     return poll(&of, 1, 5000) == 1;
 }
 
+static void an_isolated_guest_is_told_that_devices_reach_shared_memory_only(void **state)
+{
+    struct fixture *f = *state;
+    f->params.isolated = true;
+    create_active(f);
+    assert_true(f->transport.params.features & VIRTIO_F_ACCESS_PLATFORM);
+    assert_false(f->connections[0].acked_features & VIRTIO_F_ACCESS_PLATFORM);
+    /* The next back-end does not know of it either, and is none the worse. */
+    scripted_kill(&f->connections[0]);
+    assert_true(reaches(&f->n.interrupts, 1, 30000));
+    assert_true(scripted_wait(&f->connections[1], VHOST_USER_SET_VRING_ENABLE, QUEUES));
+    assert_false(f->connections[1].acked_features & VIRTIO_F_ACCESS_PLATFORM);
+}
+
 static void back_end_gets_what_the_driver_set_up_but_not_access_platform(void **state)
 {
     struct fixture *f = create_active(*state);
@@ -573,6 +587,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(back_end_gets_what_the_driver_set_up_but_not_access_platform),
+        TEST(an_isolated_guest_is_told_that_devices_reach_shared_memory_only),
         TEST(dead_back_end_is_started_again_and_goes_on_where_it_was),
         TEST(back_end_without_in_flight_region_goes_on_from_used_index),
         TEST(back_end_that_comes_back_as_another_is_refused),
