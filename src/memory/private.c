@@ -254,6 +254,8 @@ static int convert(struct private_memory *private, uint64_t gpa, uint64_t len, b
     int changed = 0;
     for (uint64_t at = gpa, end = gpa + len; at < end;) {
         struct slot *slot = slot_at(private, at);
+        if (!slot) /* all of it is memory, as was checked */
+            break;
         uint64_t piece = MIN(end, slot->gpa + slot->len) - at;
         int ret = convert_piece(private, slot, at, piece, to_private, cause, err);
         if (ret < 0)
@@ -308,6 +310,8 @@ void memory_drop_shared(struct private_memory *private, uint64_t gpa, uint64_t l
     pthread_mutex_lock(&private->lock);
     for (uint64_t at = gpa, end = gpa + len; at < end;) {
         struct slot *slot = slot_at(private, at);
+        if (!slot) /* all of it is memory, as callers see to */
+            break;
         uint64_t piece = MIN(end, slot->gpa + slot->len) - at;
         give_back(private, slot, at - slot->gpa, piece, false);
         at += piece;
