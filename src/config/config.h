@@ -169,6 +169,15 @@ struct net_config {
     struct rate_limit_config ops;       /* frames, each way */
 };
 
+/* A directory of the host's that another program serves, as virtiofsd. */
+struct fs_config {
+    char *tag;           /* what the guest mounts it by */
+    char *socket;        /* on which that program listens */
+    char *id;            /* unique among the devices; never NULL once validated */
+    uint32_t num_queues; /* for requests, beside the one of high priority */
+    uint32_t queue_size;
+};
+
 struct rng_config {
     char *src; /* where randomness is read; NULL: no such device */
 };
@@ -208,6 +217,8 @@ struct vm_config {
     size_t n_disks;
     struct net_config *nets;
     size_t n_nets;
+    struct fs_config *filesystems;
+    size_t n_filesystems;
     struct rng_config rng;
     struct vsock_config vsock;
     struct event_monitor_config event_monitor;

@@ -17,8 +17,8 @@ static bool has_vsock(const struct vm_config *config)
 
 unsigned config_n_devices(const struct vm_config *config)
 {
-    return (unsigned)(config->n_disks + config->n_nets) + has_rng(config) + has_console(config) +
-           has_vsock(config);
+    return (unsigned)(config->n_disks + config->n_nets + config->n_filesystems) + has_rng(config) +
+           has_console(config) + has_vsock(config);
 }
 
 static struct device_entry disk_entry(const struct disk_config *disk)
@@ -43,6 +43,12 @@ static struct device_entry net_entry(const struct net_config *net)
     };
 }
 
+static struct device_entry fs_entry(const struct fs_config *fs)
+{
+    return (struct device_entry){
+        .kind = DEVICE_FS, .option = "--fs", .id = fs->id, .socket = fs->socket, .fs = fs};
+}
+
 struct device_entry config_device(const struct vm_config *config, unsigned number)
 {
     if (number < config->n_disks)
@@ -51,6 +57,9 @@ struct device_entry config_device(const struct vm_config *config, unsigned numbe
     if (number < config->n_nets)
         return net_entry(&config->nets[number]);
     number -= (unsigned)config->n_nets;
+    if (number < config->n_filesystems)
+        return fs_entry(&config->filesystems[number]);
+    number -= (unsigned)config->n_filesystems;
     if (has_rng(config) && number-- == 0)
         return (struct device_entry){
             .kind = DEVICE_RNG, .option = "--rng", .id = "_rng", .rng = &config->rng};

@@ -7,7 +7,7 @@
 
 #include "config/config.h"
 
-enum device_kind { DEVICE_DISK, DEVICE_NET, DEVICE_RNG, DEVICE_CONSOLE, DEVICE_VSOCK };
+enum device_kind { DEVICE_DISK, DEVICE_NET, DEVICE_FS, DEVICE_RNG, DEVICE_CONSOLE, DEVICE_VSOCK };
 
 struct device_entry {
     enum device_kind kind;
@@ -19,6 +19,7 @@ struct device_entry {
     union {     /* by @kind */
         const struct disk_config *disk;
         const struct net_config *net;
+        const struct fs_config *fs;
         const struct rng_config *rng;
         const struct console_config *console;
         const struct vsock_config *vsock;

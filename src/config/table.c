@@ -705,6 +705,55 @@ static const char *const net_keys_not_built[] = {
     "host_mac", "iommu", "pci_device_id", "pci_segment", "vhost_mode", NULL,
 };
 
+/* virtio 1.2, 5.11.4: the tag's field, which need not end with a NUL. */
+#define FS_TAG_BYTES 36
+#define FS_QUEUES_MAX 63
+
+#define FS_AT(member) offsetof(struct fs_config, member)
+
+static const struct option_key fs_keys[] = {
+    {.name = "tag",
+     .type = OPTION_STRING,
+     .offset = FS_AT(tag),
+     .min = 1,
+     .max = FS_TAG_BYTES,
+     .value = "<name>",
+     .help = "what the guest mounts it by: mount -t virtiofs <name> <directory>"},
+    {.name = "socket",
+     .type = OPTION_STRING,
+     .offset = FS_AT(socket),
+     .min = 1,
+     .max = UNIX_PATH_MAX_BYTES,
+     .value = "<socket>",
+     .help = "the UNIX socket on which the program that serves it listens, as virtiofsd"},
+    {.name = "num_queues",
+     .type = OPTION_U32,
+     .offset = FS_AT(num_queues),
+     .initial = 1,
+     .min = 1,
+     .max = FS_QUEUES_MAX,
+     .value = "<number>",
+     .help = "virtqueues for requests; there is one of high priority besides"},
+    {.name = "queue_size",
+     .type = OPTION_U32,
+     .offset = FS_AT(queue_size),
+     .initial = 1024,
+     .min = 4,
+     .max = 1024,
+     .value = "<number>",
+     .help = "length of each virtqueue, a power of two"},
+    {.name = "id",
+     .type = OPTION_STRING,
+     .offset = FS_AT(id),
+     .min = 1,
+     .max = 63,
+     .value = "<name>",
+     .shown_default = "_fs0, _fs1, ...",
+     .help = "what messages and events call the device"},
+};
+
+static const char *const fs_keys_not_built[] = {"pci_device_id", "pci_segment", NULL};
+
 static const struct option_key rng_keys[] = {
     {.name = "src",
      .type = OPTION_STRING,
@@ -934,6 +983,17 @@ const struct option option_table[] = {
      KEYS(net_keys),
      .keys_not_built = net_keys_not_built,
      .help = "a virtio network interface; given once for each, or once with several values"},
+    {.name = "fs",
+     .topic = OPTION_TOPIC_MACHINE,
+     .json = "fs",
+     .list = true,
+     .list_offset = AT(filesystems),
+     .length_offset = AT(n_filesystems),
+     .item_size = sizeof(struct fs_config),
+     KEYS(fs_keys),
+     .keys_not_built = fs_keys_not_built,
+     .help = "a directory of the host's that another program serves, as virtiofsd; given once for "
+             "each, or once with several values"},
     {.name = "rng",
      .topic = OPTION_TOPIC_MACHINE,
      .json = "rng",
@@ -1068,7 +1128,6 @@ const char *const options_not_built[] = {
     "dbus-service-name",
     "dbus-system-bus",
     "device",
-    "fs",
     "gdb",
     "generic-vhost-user",
     "ivshmem",

@@ -214,10 +214,17 @@ int config_check_rate(const struct rate_limit_config *rate, const char *name, st
 /** config_validate_nets() - the rules of each --net; gives a MAC address to those without. 0 or -errno. */
 int config_validate_nets(struct vm_config *config, struct error *err);
 
-/* validate_ids.c */
+/* validate_fs.c */
+
+/** config_validate_filesystems() - the rules of each --fs. 0 or -errno. */
+int config_validate_filesystems(const struct vm_config *config, struct error *err);
+
+/* validate_snp.c */
 
 /** config_validate_snp() - the options of an SEV-SNP guest. 0 or -errno. */
 int config_validate_snp(const struct vm_config *config, struct error *err);
+
+/* validate_ids.c */
 
 /** config_validate_ids() - ids are unlike each other; those that were not given are made. 0 or -errno. */
 int config_validate_ids(struct vm_config *config, struct error *err);

@@ -258,6 +258,8 @@ static int check(struct vm_config *config, struct error *err)
     if (ret == 0)
         ret = config_validate_nets(config, err);
     if (ret == 0)
+        ret = config_validate_filesystems(config, err);
+    if (ret == 0)
         ret = config_validate_ids(config, err);
     if (ret == 0 && config->platform.system_uuid)
         ret = check_uuid(config->platform.system_uuid, err);

@@ -59,11 +59,13 @@ int config_validate_ids(struct vm_config *config, struct error *err)
         if (ret < 0)
             return ret;
     }
-    unsigned next_disk = 0, next_net = 0;
+    unsigned next_disk = 0, next_net = 0, next_fs = 0;
     int ret = 0;
     for (size_t i = 0; i < config->n_disks && ret == 0; i++)
         ret = make_id(config, &config->disks[i].id, "_disk", &next_disk, err);
     for (size_t i = 0; i < config->n_nets && ret == 0; i++)
         ret = make_id(config, &config->nets[i].id, "_net", &next_net, err);
+    for (size_t i = 0; i < config->n_filesystems && ret == 0; i++)
+        ret = make_id(config, &config->filesystems[i].id, "_fs", &next_fs, err);
     return ret;
 }

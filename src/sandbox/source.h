@@ -65,7 +65,7 @@ extern const struct source_kind rng_source;
 extern const struct source_kind console_source;
 extern const struct source_kind vsock_source;
 
-/** source_kind_of() - never NULL. */
+/** source_kind_of() - never NULL for a device without a socket. */
 const struct source_kind *source_kind_of(const struct device_entry *device);
 
 /** source_check() - the same as ->check(), or whether another program's back-end has its socket. Names the device. */

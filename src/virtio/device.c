@@ -40,20 +40,6 @@ static void retry_later(struct vhost_user_device *device)
     device->retry_at = clock_ms() + delay;
 }
 
-/** lose() - the connection is gone or of no more use: @why. */
-static void lose(struct vhost_user_device *device, const char *why)
-{
-    const struct vhost_user_device_params *params = &device->params;
-    log_error("%s: lost its back-end: %s", params->name, why);
-    event_emit(params->events, "device", "backend-died", "id", params->name, "reason", why, NULL);
-    device_disconnect(device);
-    if (params->own_backend)
-        params->ops->kill(params->ctx);
-    if (clock_ms() - device->connected_at >= STEADY_MS)
-        device->failures = 0;
-    retry_later(device);
-}
-
 /** give_up() - the device can do nothing more before the driver resets it. */
 static void give_up(struct vhost_user_device *device, const char *why)
 {
@@ -62,6 +48,23 @@ static void give_up(struct vhost_user_device *device, const char *why)
                why, NULL);
     device->broken = true;
     virtio_pci_needs_reset(device->pci);
+}
+
+/** lose() - the connection is gone or of no more use: @why. */
+static void lose(struct vhost_user_device *device, const char *why)
+{
+    const struct vhost_user_device_params *params = &device->params;
+    log_error("%s: lost its back-end: %s", params->name, why);
+    event_emit(params->events, "device", "backend-died", "id", params->name, "reason", why, NULL);
+    bool state_lost = params->keeps_state && device->active && !device->broken;
+    device_disconnect(device);
+    if (params->own_backend)
+        params->ops->kill(params->ctx);
+    if (state_lost)
+        give_up(device, "what its back-end knew of the driver ended with it");
+    if (clock_ms() - device->connected_at >= STEADY_MS)
+        device->failures = 0;
+    retry_later(device);
 }
 
 /** fail() - the back-end did not do what it was asked for, with @ret. */
@@ -120,7 +123,7 @@ static void finish_reset(struct vhost_user_device *device)
 {
     device_forget_inflight(device);
     device_net_reset(device);
-    device->active = device->broken = device->draining = false;
+    device->broken = device->draining = false;
     virtio_pci_reset_done(device->pci);
 }
 
@@ -132,6 +135,7 @@ static void reset(struct vhost_user_device *device)
 {
     struct error err = ERROR_INIT;
     int ret = 0;
+    device->active = false;
     if (device->started) {
         frontend_begin(&device->frontend, device_timeout(device));
         ret = device_stop(device, &err);
@@ -166,7 +170,7 @@ static void drain_on(struct vhost_user_device *device)
 static void write_config(struct vhost_user_device *device, const struct config_write *write)
 {
     struct error err = ERROR_INIT;
-    if (!is_connected(device) || device->broken)
+    if (!is_connected(device) || device->broken || !device_asks_config(device))
         return;
     int ret = frontend_set_config(&device->frontend, write->offset, write->data, write->len, &err);
     if (ret == 0) {
@@ -419,6 +423,8 @@ struct vhost_user_device *vhost_user_device_new(const struct vhost_user_device_p
         return NULL;
     }
     device->params = *params;
+    if (params->config)
+        memcpy(device->config, params->config, params->config_len);
     device->frontend = VHOST_USER_FRONTEND_INIT;
     device->pidfd = device->inflight_fd = device->err_fd = -1;
     pthread_mutex_init(&device->lock, NULL);

@@ -7,6 +7,8 @@
  * from the in-flight region, else from used->idx. One that is husk's own and does not do a job in time is killed; another
  * program's makes the device say DEVICE_NEEDS_RESET, and a reset that it does not answer ends when it does, or is gone.
  *
+ * A back-end that keeps state of its own, which no other could go on with, makes the device say so too when it ends.
+ *
  * The control queue of a network device is served by that thread, too.
  */
 #ifndef HUSK_VIRTIO_DEVICE_H
@@ -50,13 +52,16 @@ struct vhost_user_device_params {
     uint32_t class_code;
     unsigned n_queues; /* for a network device: two for each pair, and the control queue */
     uint16_t queue_size;
-    uint32_t config_len; /* bytes of configuration that are the back-end's, at most 256 */
+    uint32_t config_len; /* bytes of configuration, at most 256 */
+    const void
+        *config; /* where they are, until vhost_user_device_new() returns; NULL: the back-end's */
     const struct vhost_user_net *net; /* NULL: no network device */
     bool bars_64bit;
     uint64_t features_off; /* not to be offered, though the back-end has them */
     bool
         isolated; /* the guest has memory that no device reaches: its driver has to know, by ACCESS_PLATFORM */
     bool own_backend; /* ops->kill() ends it */
+    bool keeps_state; /* no other back-end can go on where this one ended */
     int timeout_ms; /* for the back-end to do one job (reset, start, a change); 0: VHOST_USER_TIMEOUT_MS */
     const struct guest_memory *memory;
     struct pci_host *pci;

@@ -33,6 +33,11 @@ int device_timeout(const struct vhost_user_device *device)
     return device->params.timeout_ms ? device->params.timeout_ms : VHOST_USER_TIMEOUT_MS;
 }
 
+bool device_asks_config(const struct vhost_user_device *device)
+{
+    return device->params.config_len && !device->params.net && !device->params.config;
+}
+
 /** check_capacity() - a disk of another size is another disk, whoever says so; a size that changes is announced. */
 static int check_capacity(const struct vhost_user_device *device, const uint8_t *config,
                           struct error *err)
@@ -51,8 +56,10 @@ static int check_capacity(const struct vhost_user_device *device, const uint8_t 
 int device_read_config(struct vhost_user_device *device, bool same_size, struct error *err)
 {
     uint8_t config[VHOST_USER_CONFIG_MAX] = {0};
-    uint32_t len = device->params.net ? 0 : device->params.config_len;
-    int ret = len ? frontend_get_config(&device->frontend, 0, config, len, err) : 0;
+    uint32_t len = device->params.config_len;
+    if (!device_asks_config(device))
+        return 0;
+    int ret = frontend_get_config(&device->frontend, 0, config, len, err);
     if (ret == 0 && same_size)
         ret = check_capacity(device, config, err);
     if (ret < 0)
@@ -73,8 +80,7 @@ static int check_backend(const struct vhost_user_device *device, bool again, str
     if (frontend->n_queues < n_queues)
         return error_set(err, -ERANGE, "the back-end has %" PRIu64 " queues, not %u",
                          frontend->n_queues, n_queues);
-    if (params->config_len && !params->net &&
-        !(frontend->protocol_features & VHOST_USER_PROTOCOL_CONFIG))
+    if (device_asks_config(device) && !(frontend->protocol_features & VHOST_USER_PROTOCOL_CONFIG))
         return error_set(err, -ENOTSUP, "the back-end lacks the protocol feature CONFIG");
     if (!again)
         return 0;

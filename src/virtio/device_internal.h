@@ -63,6 +63,9 @@ struct net_front {
     struct error err; /* what went wrong with the back-end while the driver was served */
 };
 
+/** device_asks_config() - whether the configuration is the back-end's to tell, and not the front-end's own. */
+bool device_asks_config(const struct vhost_user_device *device);
+
 /** device_timeout() - milliseconds that the back-end has for a job. */
 int device_timeout(const struct vhost_user_device *device);
 

@@ -4,8 +4,10 @@
 #include "config/device_list.h"
 #include "virtio/device.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* virtio 1.2, 5 */
 #define VIRTIO_ID_NETWORK 1
@@ -13,6 +15,7 @@
 #define VIRTIO_ID_CONSOLE 3
 #define VIRTIO_ID_ENTROPY 4
 #define VIRTIO_ID_SOCKET 19
+#define VIRTIO_ID_FS 26
 /* Mass storage controller, of no kind that has a number of its own. */
 #define PCI_CLASS_STORAGE 0x018000
 #define PCI_CLASS_ETHERNET 0x020000
@@ -28,17 +31,29 @@
 #define VSOCK_QUEUES 3
 #define VSOCK_QUEUE_SIZE 128
 #define VSOCK_CONFIG_BYTES 8
+/* A queue more, which Linux does not have (5.11.3). */
+#define FS_F_NOTIFICATION 1u
+/* High priority, beside those for requests (5.11.2). */
+#define FS_MORE_QUEUES 1
 /* One port: what comes in, what goes out (5.3.2). */
 #define CONSOLE_QUEUES 2
 #define CONSOLE_QUEUE_SIZE 64
 /* struct virtio_console_config (5.3.4) */
 #define CONSOLE_CONFIG_BYTES 12
 
+/* 5.11.4; what a tag leaves is 0. */
+struct fs_config_space {
+    char tag[36];
+    uint32_t num_request_queues;
+};
+_Static_assert(sizeof(struct fs_config_space) == 40, "virtio 1.2, 5.11.4");
+
 struct device {
     struct devices *devices;
     unsigned number; /* in the configuration, and for the broker */
     struct device_entry entry;
     struct vhost_user_net net; /* of a network interface */
+    struct fs_config_space fs; /* of a file system */
     struct vhost_user_device *vhost;
 };
 
@@ -90,6 +105,23 @@ static void describe_net(struct device *device, struct vhost_user_device_params 
         params->features_off |= NET_F_UFO;
 }
 
+/** describe_fs() - a file system: its tag and number of queues are the VMM's to tell. */
+static void describe_fs(struct device *device, struct vhost_user_device_params *params)
+{
+    const struct fs_config *config = device->entry.fs;
+    device->fs.num_request_queues = htole32(config->num_queues);
+    memcpy(device->fs.tag, config->tag, strnlen(config->tag, sizeof(device->fs.tag)));
+    params->virtio_id = VIRTIO_ID_FS;
+    params->class_code = PCI_CLASS_STORAGE;
+    params->n_queues = config->num_queues + FS_MORE_QUEUES;
+    params->queue_size = (uint16_t)config->queue_size;
+    params->features_off = FS_F_NOTIFICATION;
+    params->config = &device->fs;
+    params->config_len = sizeof(device->fs);
+    /* Which files are open, and by what numbers the driver knows them. */
+    params->keeps_state = true;
+}
+
 /** describe() - what the guest is shown: the fields of @params that are the kind's. */
 static void describe(struct device *device, struct vhost_user_device_params *params)
 {
@@ -104,6 +136,9 @@ static void describe(struct device *device, struct vhost_user_device_params *par
         break;
     case DEVICE_NET:
         describe_net(device, params);
+        break;
+    case DEVICE_FS:
+        describe_fs(device, params);
         break;
     case DEVICE_RNG:
         params->virtio_id = VIRTIO_ID_ENTROPY;

@@ -26,10 +26,10 @@ PROTECTED_HOST_SOURCE = ("trixie", "linux-source-6.12")
 # The guest's kernel, and the busybox that both initramfs archives have.
 GUEST = ("bookworm", ["linux-image-cloud-amd64", "busybox-static"])
 HOST_MODULES = ["kvm-amd", "tun"]
-HOST_TOOLS = ["e2fsck", "mkfs.ext4", "qemu-storage-daemon", "qemu-img", "passt"]
+HOST_TOOLS = ["e2fsck", "mkfs.ext4", "qemu-storage-daemon", "qemu-img", "passt", "virtiofsd"]
 # The ACPI power button, and the input device that user space reads it from; disks, networks.
 GUEST_MODULES = ["button", "evdev", "qemu-fw-cfg", "virtio-pci", "virtio-blk", "virtio-rng", "virtio_console", "virtio-net",
-                 "vmw_vsock_virtio_transport"]
+                 "vmw_vsock_virtio_transport", "virtiofs"]
 # How entries are made, beyond the inputs named above: raise when a maker below changes what it makes.
 FORMAT = "2"
 

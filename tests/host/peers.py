@@ -1,6 +1,6 @@
 """Programs of others that husk's devices must get along with, each a cache entry, started with its own libraries.
 
-Debian's: QEMU's tools, libblkio, passt and DPDK's testpmd of trixie, e2fsprogs and mtools of bookworm. tool(NAME) is a command for
+Debian's: QEMU's tools, libblkio, passt, virtiofsd and DPDK's testpmd of trixie, e2fsprogs and mtools of bookworm. tool(NAME) is a command for
 this machine; add_to(archive, NAMES) puts tools on the emulated host, where NAME is then a command in /usr/local/bin.
 """
 
@@ -18,12 +18,13 @@ LIBBLKIO = ("trixie", ["libblkio1"])
 E2FSPROGS = ("bookworm", ["e2fsprogs"])
 MTOOLS = ("bookworm", ["mtools"])
 PASST = ("trixie", ["passt"])
+VIRTIOFSD = ("trixie", ["virtiofsd"])
 DPDK = ("trixie", ["dpdk-dev"])
 # The drivers that testpmd loads: memory pools, the two ends of vhost-user, tap interfaces. 25 is DPDK's interface's number.
 TESTPMD_DRIVERS = ["librte_mempool_ring.so.25", "librte_net_virtio.so.25", "librte_net_vhost.so.25", "librte_net_tap.so.25"]
 PATHS = {"qemu-storage-daemon": "usr/bin/qemu-storage-daemon", "qemu-img": "usr/bin/qemu-img",
          "mkfs.ext4": "sbin/mkfs.ext4", "e2fsck": "sbin/e2fsck", "mtools": "usr/bin/mtools", "dpdk-testpmd": "usr/bin/dpdk-testpmd",
-         "passt": "usr/bin/passt"}
+         "passt": "usr/bin/passt", "virtiofsd": "usr/libexec/virtiofsd"}
 _LOADERS = ("usr/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2")
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
 
@@ -65,6 +66,8 @@ def _root_of(name):
         return _root("qemu-utils", "QEMU's disk tools (14 MB)", *QEMU_TOOLS)
     if name == "passt":
         return _root("passt", "passt (3 MB)", *PASST)
+    if name == "virtiofsd":
+        return _root("virtiofsd", "virtiofsd (4 MB)", *VIRTIOFSD)
     if name == "dpdk-testpmd":
         return _dpdk_root()
     if name == "mtools":

@@ -52,6 +52,8 @@ static const char *const full_words[] = {
     "tap=t0,ip=10.0.0.1,mask=255.255.0.0,mac=52:54:00:12:34:56,mtu=9000,num_queues=4,queue_size=64,"
     "id=n,fd=[7,8],offload_tso=off,offload_ufo=off,offload_csum=off,bw_size=1,bw_one_time_burst=2,"
     "bw_refill_time=3,ops_size=4,ops_one_time_burst=5,ops_refill_time=6,vhost_user=on,socket=/n",
+    "--fs",
+    "tag=shared,socket=/run/fs,num_queues=2,queue_size=64,id=f",
     "--rng",
     "src=/dev/urandom",
     "--vsock",
@@ -272,7 +274,7 @@ static void an_unknown_field_is_refused_with_the_nearest(void **state)
     assert_int_equal(read_json(&config, "{\"memori\":{}}", &err), -EINVAL);
     assert_string_equal(err.message, "unknown field 'memori'");
     assert_string_equal(err.hint, "did you mean 'memory'?");
-    assert_refused("{\"fs\":[]}", "unknown field 'fs'");
+    assert_refused("{\"pmem\":[]}", "unknown field 'pmem'");
     assert_refused("{\"cpus\":{\"affinity\":[{\"vcpu\":0,\"host_cpus\":[0],\"x\":1}]}}",
                    "cpus.affinity[0]: unknown field 'x'");
 }

@@ -174,8 +174,8 @@ static void an_unknown_word_is_named_with_the_nearest(void **state)
     assert_refused(PARSE("disk.img"), "unexpected word 'disk.img'");
     assert_refused(PARSE("--"), "unexpected word '--'");
     assert_refused(PARSE(""), "unexpected word ''");
-    assert_refused(PARSE("--fs", "tag=a"),
-                   "--fs: husk does not have this option of Cloud Hypervisor's yet");
+    assert_refused(PARSE("--pmem", "file=a"),
+                   "--pmem: husk does not have this option of Cloud Hypervisor's yet");
 }
 
 static void a_wrong_form_is_refused(void **state)

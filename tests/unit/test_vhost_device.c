@@ -5,268 +5,17 @@
 
 #include <cmocka.h>
 
-#include "base/bytes.h"
-#include "base/cleanup.h"
-#include "scripted_backend.h"
-#include "virtio/device.h"
-#include "virtio/pci.h"
+#include "device_fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-enum { CONNECTIONS = 64, QUEUES = 2 };
-#define RAM_BYTES MIB(1)
-#define USED_AT 0x3000
-
-/* The transport's place is taken by this one, so that the driver's side is the test's. */
-struct virtio_pci {
-    struct virtio_pci_params params;
-    struct virtio_pci_queue queues[QUEUES];
-    uint64_t driver_features;
-};
-
-struct counters {
-    unsigned connects, kills, resets, needs_reset, config_changes, interrupts;
-};
-
-struct fixture {
-    struct vhost_user_device_params params;
-    struct guest_memory memory;
-    struct virtio_pci transport;
-    struct vhost_user_device *device;
-    struct scripted_backend connections[CONNECTIONS];
-    int pidfd;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    struct counters n;
-};
-
-static struct fixture *the;
-
-static void count(unsigned *counter)
-{
-    pthread_mutex_lock(&the->lock);
-    (*counter)++;
-    pthread_cond_broadcast(&the->changed);
-    pthread_mutex_unlock(&the->lock);
-}
-
-/** reaches() - whether *@counter comes to @n within @timeout_ms. */
-static bool reaches(const unsigned *counter, unsigned n, int timeout_ms)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t nsec = until.tv_nsec + timeout_ms * 1000000LL;
-    until.tv_sec += nsec / 1000000000;
-    until.tv_nsec = nsec % 1000000000;
-    pthread_mutex_lock(&the->lock);
-    int ret = 0;
-    while (*counter < n && ret == 0)
-        ret = pthread_cond_timedwait(&the->changed, &the->lock, &until);
-    bool there = *counter >= n;
-    pthread_mutex_unlock(&the->lock);
-    return there;
-}
-
-struct virtio_pci *virtio_pci_new(const struct virtio_pci_params *params, struct error *err)
-{
-    (void)err;
-    the->transport.params = *params;
-    return &the->transport;
-}
-
-void virtio_pci_free(struct virtio_pci *transport)
-{
-    (void)transport;
-}
-
-const struct virtio_pci_queue *virtio_pci_queue(const struct virtio_pci *transport, unsigned index)
-{
-    return &transport->queues[index];
-}
-
-uint64_t virtio_pci_features(const struct virtio_pci *transport)
-{
-    return transport->driver_features;
-}
-
-void virtio_pci_reset_done(struct virtio_pci *transport)
-{
-    (void)transport;
-    count(&the->n.resets);
-}
-
-void virtio_pci_config_changed(struct virtio_pci *transport)
-{
-    (void)transport;
-    count(&the->n.config_changes);
-}
-
-void virtio_pci_needs_reset(struct virtio_pci *transport)
-{
-    (void)transport;
-    count(&the->n.needs_reset);
-}
-
-void virtio_pci_interrupt_all(struct virtio_pci *transport)
-{
-    (void)transport;
-    count(&the->n.interrupts);
-}
-
-static int connect_next(void *ctx, bool again, struct vhost_user_link *link, struct error *err)
-{
-    struct fixture *f = ctx;
-    unsigned n = f->n.connects; /* written by this thread alone */
-    if (n >= CONNECTIONS || again != (n > 0))
-        return error_set(err, -ECONNREFUSED, "no more back-ends");
-    link->socket_fd = scripted_start(&f->connections[n]);
-    link->pidfd = take_fd(&f->pidfd);
-    count(&f->n.connects);
-    return 0;
-}
-
-static void kill_current(void *ctx)
-{
-    struct fixture *f = ctx;
-    unsigned n = f->n.connects; /* written by this thread alone */
-    if (n)
-        scripted_kill(&f->connections[n - 1]);
-    count(&f->n.kills);
-}
-
-static const struct vhost_user_device_ops ops = {connect_next, kill_current};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    pthread_condattr_t attributes;
-    *state = the = f;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->changed, &attributes);
-    f->pidfd = -1;
-    f->memory.fd = memfd_create("ram", MFD_CLOEXEC);
-    f->memory.size = RAM_BYTES;
-    f->memory.n_regions = 1;
-    f->memory.regions[0] = (struct memory_region){.len = RAM_BYTES};
-    if (ftruncate(f->memory.fd, RAM_BYTES) < 0)
-        return -1;
-    f->memory.base = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, f->memory.fd, 0);
-    for (unsigned i = 0; i < QUEUES; i++)
-        f->transport.queues[i] = (struct virtio_pci_queue){
-            .enabled = true,
-            .size = 16,
-            .desc = 0x1000 + 0x8000 * i,
-            .driver = 0x2000 + 0x8000 * i,
-            .used = USED_AT + 0x8000 * i,
-            .kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-            .call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-        };
-    f->transport.driver_features = VIRTIO_F_VERSION_1 | VIRTIO_F_ACCESS_PLATFORM;
-    f->params = (struct vhost_user_device_params){
-        .name = "disk0",
-        .virtio_id = 2,
-        .n_queues = QUEUES,
-        .queue_size = 16,
-        .config_len = SCRIPTED_CONFIG_BYTES,
-        .own_backend = true,
-        .timeout_ms = 5000,
-        .memory = &f->memory,
-        .ops = &ops,
-        .ctx = f,
-    };
-    return 0;
-}
-
-/** forget_device() - and all there was, for a device that begins anew. */
-static void forget_device(struct fixture *f)
-{
-    vhost_user_device_free(f->device);
-    f->device = NULL;
-    for (unsigned i = 0; i < f->n.connects; i++)
-        scripted_stop(&f->connections[i]);
-    memset(f->connections, 0, sizeof(f->connections));
-    f->n = (struct counters){0};
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    forget_device(f);
-    for (unsigned i = 0; i < QUEUES; i++) {
-        close(f->transport.queues[i].kick_fd);
-        close(f->transport.queues[i].call_fd);
-    }
-    munmap(f->memory.base, RAM_BYTES);
-    close(f->memory.fd);
-    pthread_cond_destroy(&f->changed);
-    pthread_mutex_destroy(&f->lock);
-    free(f);
-    return 0;
-}
-
-static void create(struct fixture *f)
-{
-    struct error err = ERROR_INIT;
-    f->device = vhost_user_device_new(&f->params, &err);
-    if (!f->device)
-        fail_msg("%s", err.message);
-}
-
-static void activate(struct fixture *f)
-{
-    f->transport.params.ops->activate(f->transport.params.device);
-}
-
-static void reset(struct fixture *f)
-{
-    f->transport.params.ops->reset(f->transport.params.device);
-}
-
-static void reset_and_wait(struct fixture *f)
-{
-    reset(f);
-    assert_true(reaches(&f->n.resets, 1, 30000));
-}
-
-static struct fixture *create_active(struct fixture *f)
-{
-    create(f);
-    activate(f);
-    assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, QUEUES));
-    return f;
-}
-
-static struct fixture *create_active_that_never_drains(struct fixture *f)
-{
-    f->params.timeout_ms = 1000;
-    f->connections[0].fault = FAULT_SILENT;
-    f->connections[0].fault_at = VHOST_USER_GET_VRING_BASE;
-    return create_active(f);
-}
-
-static void used_index(struct fixture *f, unsigned queue, uint16_t index)
-{
-    store_le16(f->memory.base + f->transport.queues[queue].used + 2, index);
-}
-
-static bool kicked(const struct scripted_backend *b, unsigned queue)
-{
-    struct pollfd of = {.fd = b->queues[queue].kick_fd, .events = POLLIN};
-    return poll(&of, 1, 5000) == 1;
-}
 
 static void back_end_gets_what_the_driver_set_up_but_not_access_platform(void **state)
 {
@@ -561,6 +310,44 @@ static void eventfd_that_a_back_end_filled_blocks_nobody(void **state)
     assert_true(reaches(&f->n.interrupts, 1, 30000));
 }
 
+static void back_end_whose_state_is_lost_leaves_the_device_to_a_reset(void **state)
+{
+    struct fixture *f = *state;
+    f->params.keeps_state = true;
+    f->params.own_backend = false;
+    create_active(f);
+    scripted_kill(&f->connections[0]);
+    assert_true(reaches(&f->n.needs_reset, 1, 30000));
+    assert_true(reaches(&f->n.connects, 2, 30000));
+    reset_and_wait(f);
+    assert_int_equal(scripted_saw(&f->connections[1], VHOST_USER_SET_VRING_ENABLE), 0);
+    activate(f);
+    assert_true(scripted_wait(&f->connections[1], VHOST_USER_SET_VRING_ENABLE, QUEUES));
+    assert_int_equal(f->n.needs_reset, 1);
+    /* An idle device has nothing to lose. */
+    reset(f);
+    assert_true(reaches(&f->n.resets, 2, 30000));
+    scripted_kill(&f->connections[1]);
+    assert_true(reaches(&f->n.connects, 3, 30000));
+    assert_false(reaches(&f->n.needs_reset, 2, 100));
+}
+
+static void configuration_of_the_front_ends_own_is_asked_of_no_back_end(void **state)
+{
+    struct fixture *f = *state;
+    f->params.config = "shared";
+    f->params.config_len = sizeof("shared");
+    f->connections[0].protocol = VHOST_USER_PROTOCOL_MQ;
+    create_active(f);
+    char config[sizeof("shared")];
+    f->transport.params.ops->config_write(f->device, 0, "x", 1);
+    reset_and_wait(f);
+    f->transport.params.ops->config_read(f->device, 0, config, sizeof(config));
+    assert_string_equal(config, "shared");
+    assert_int_equal(scripted_saw(&f->connections[0], VHOST_USER_GET_CONFIG), 0);
+    assert_int_equal(scripted_saw(&f->connections[0], VHOST_USER_SET_CONFIG), 0);
+}
+
 static void device_goes_though_its_back_end_does_not_answer(void **state)
 {
     struct fixture *f = create_active_that_never_drains(*state);
@@ -594,6 +381,8 @@ int main(void)
         TEST(end_of_the_process_counts_though_its_socket_is_open),
         TEST(back_end_that_keeps_dying_is_started_ever_more_slowly),
         TEST(eventfd_that_a_back_end_filled_blocks_nobody),
+        TEST(back_end_whose_state_is_lost_leaves_the_device_to_a_reset),
+        TEST(configuration_of_the_front_ends_own_is_asked_of_no_back_end),
         TEST(device_goes_though_its_back_end_does_not_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
