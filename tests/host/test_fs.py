@@ -28,7 +28,7 @@ class Directory:
         program = "/usr/local/bin/virtiofsd" if self.host.emulated else shlex.join(peers.tool("virtiofsd"))
         self.daemon = self.host.start(f"rm -f {self.socket}; exec {program} --socket-path {self.socket} "
                                       f"--shared-dir {self.path} --sandbox none --seccomp none")
-        self.host.run(f"for n in $(seq 1 600); do [ -S {self.socket} ] && exit 0; sleep 0.1; done; exit 1")
+        self.daemon.expect("Waiting for vhost-user socket connection", 60, "errors")
 
     def mount(self):
         """Mount it in the guest, at /shared."""
@@ -74,6 +74,8 @@ def test_a_virtiofsd_that_ends_leaves_the_guest_running_and_the_next_is_mounted_
     directory.daemon.kill()
     directory.machine.event("backend-died")
     directory.machine.event("needs-reset")
+    # Its lock on the socket goes with the process.
+    directory.daemon.wait(30)
     directory.serve()
     directory.machine.event("backend-restarted")
     directory.shell.run("cd /sys/bus/virtio/drivers/virtiofs && for d in virtio*; do echo $d > unbind && echo $d > bind; done; cd /")
