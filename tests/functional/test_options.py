@@ -60,7 +60,7 @@ def test_a_mistyped_word_is_named_with_the_nearest(husk, words, bad, nearest):
     (["--kernel", "k", "--event-monitor", "path=a,fd=1"], "exclude each other"),
     (["--kernel", "k", "--platform", "uuid=x"], "is not a UUID"),
     (["--pvpanic"], "nothing to boot"),
-    (["--fs", "tag=a"], "husk does not have this option of Cloud Hypervisor's yet"),
+    (["--pmem", "file=a"], "husk does not have this option of Cloud Hypervisor's yet"),
 ])
 def test_a_wrong_option_ends_with_status_2(husk, words, said):
     assert said in refused(husk, *words)[0]
