@@ -25,7 +25,15 @@ static const struct backend_kind *const kinds[] = {
     &blk_kind, &console_kind, &rng_kind, &net_kind, &vsock_kind, NULL,
 };
 
-enum { OPTION_SOCKET = 1, OPTION_FD, OPTION_NAME, OPTION_LOG_FORMAT, OPTION_SECCOMP, OPTION_HELP };
+enum {
+    OPTION_SOCKET = 1,
+    OPTION_FD,
+    OPTION_NAME,
+    OPTION_LOG_FORMAT,
+    OPTION_SECCOMP,
+    OPTION_ROOT_FD,
+    OPTION_HELP
+};
 
 static const struct option common_options[] = {
     {"socket", required_argument, NULL, OPTION_SOCKET},
@@ -33,6 +41,8 @@ static const struct option common_options[] = {
     {"name", required_argument, NULL, OPTION_NAME},
     {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
     {"seccomp", required_argument, NULL, OPTION_SECCOMP},
+    /* The broker's, not for people: a mount namespace to go into. */
+    {"root-fd", required_argument, NULL, OPTION_ROOT_FD},
     {"help", no_argument, NULL, OPTION_HELP},
 };
 
@@ -40,7 +50,8 @@ static const struct option common_options[] = {
 
 struct settings {
     const char *socket, *name;
-    int fd; /* -1 without --fd */
+    int fd;      /* -1 without --fd */
+    int root_fd; /* -1 without --root-fd */
     unsigned verbosity;
     enum seccomp_mode seccomp;
     bool help;
@@ -86,18 +97,25 @@ static const struct backend_kind *find_kind(const char *name)
     return NULL;
 }
 
-static int set_common(struct settings *settings, int option, const char *value, struct error *err)
+static int set_fd(int *fd, const char *option, const char *value, struct error *err)
 {
     uint64_t number;
+    if (units_parse_size(value, &number) < 0 || number > INT32_MAX)
+        return error_set(err, -EINVAL, "%s %s: not a descriptor", option, value);
+    *fd = (int)number;
+    return 0;
+}
+
+static int set_common(struct settings *settings, int option, const char *value, struct error *err)
+{
     switch (option) {
     case OPTION_SOCKET:
         settings->socket = value;
         return 0;
     case OPTION_FD:
-        if (units_parse_size(value, &number) < 0 || number > INT32_MAX)
-            return error_set(err, -EINVAL, "--fd %s: not a descriptor", value);
-        settings->fd = (int)number;
-        return 0;
+        return set_fd(&settings->fd, "--fd", value, err);
+    case OPTION_ROOT_FD:
+        return set_fd(&settings->root_fd, "--root-fd", value, err);
     case OPTION_NAME:
         settings->name = value;
         return 0;
@@ -204,6 +222,7 @@ static int serve(const struct backend_kind *kind, void *state, const struct sett
         .extra = settings->socket ? CAGE_LISTENS : 0,
         .seccomp = settings->seccomp,
         .name = name,
+        .root_fd = settings->root_fd,
     };
     if (cage_back_end(&cage, settings->socket, err) < 0) {
         if (settings->socket)
@@ -239,7 +258,8 @@ int main(int argc, char **argv)
         log_error("there is no kind of back-end '%s'; `husk backend --help` lists them", argv[1]);
         return STATUS_USAGE;
     }
-    struct settings settings = {.fd = -1, .seccomp = SECCOMP_ON};
+    log_remember_pid();
+    struct settings settings = {.fd = -1, .root_fd = -1, .seccomp = SECCOMP_ON};
     struct error err = ERROR_INIT;
     void *state = kind->create();
     int status = STATUS_ERROR;

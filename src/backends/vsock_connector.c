@@ -64,8 +64,13 @@ _Noreturn static void serve(int fd, const char *path, bool remove, const struct 
     int keep[] = {fd, log_fd()};
     fd_close_others(keep, ARRAY_SIZE(keep));
     struct error err = ERROR_INIT;
-    struct cage cage = {.role = CAGE_CONNECTOR, .seccomp = of->seccomp, .name = of->name};
+    struct cage cage = {.role = CAGE_CONNECTOR,
+                        .extra = CAGE_CONNECTS,
+                        .seccomp = of->seccomp,
+                        .name = of->name,
+                        .root_fd = -1};
     prctl(PR_SET_NAME, "vsock-connect");
+    log_remember_pid();
     if (cage_back_end(&cage, remove ? path : NULL, &err) < 0) {
         log_error("%s", err.message);
         _exit(1);

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@ static unsigned lost_lines; /* under the lock */
 static _Atomic int current_level = LOG_WARN;
 static _Atomic int current_format = LOG_FORMAT_TEXT;
 static _Atomic int current_fd = STDERR_FILENO;
+static _Atomic int remembered_pid; /* 0: ask the kernel */
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
@@ -52,6 +54,20 @@ int log_open(const char *path, struct error *err)
         return error_set_errno(err, -errno, "could not open the log file '%s'", path);
     current_fd = fd;
     return 0;
+}
+
+void log_remember_pid(void)
+{
+    char text[16];
+    ssize_t n = readlink("/proc/self", text, sizeof(text) - 1);
+    text[n > 0 ? n : 0] = '\0';
+    remembered_pid = atoi(text);
+}
+
+int log_pid(void)
+{
+    int pid = remembered_pid;
+    return pid > 0 ? pid : (int)getpid();
 }
 
 int log_fd(void)
@@ -125,12 +141,12 @@ void log_message(enum log_level level, const char *fmt, ...)
     if (current_format == LOG_FORMAT_JSON) {
         used = (size_t)snprintf(line, sizeof(line),
                                 "{\"time\":\"%s\",\"level\":\"%s\",\"pid\":%d,\"message\":\"",
-                                stamp, level_names[level], (int)getpid());
+                                stamp, level_names[level], log_pid());
         used = append_escaped(line, used, sizeof(line) - 4, message, 1);
         memcpy(line + used, "\"}\n", 3);
         used += 3;
     } else {
-        used = (size_t)snprintf(line, sizeof(line), "husk[%d] %s %s: ", (int)getpid(), stamp,
+        used = (size_t)snprintf(line, sizeof(line), "husk[%d] %s %s: ", log_pid(), stamp,
                                 level_names[level]);
         used = append_escaped(line, used, sizeof(line) - 4, message, 0);
         line[used++] = '\n';

@@ -2,17 +2,18 @@
 #include "sandbox/broker_internal.h"
 
 #include "base/log.h"
+#include "sandbox/seccomp.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
-/* Behind the kind's own descriptors; exec closes it. */
-#define STATUS_FD(n) (BACKEND_FIRST_FD + (int)(n))
-#define FDS_MAX (SOURCE_FDS_MAX + 3)
+/* Log, connection, the empty root and the pipe that exec closes, beside the kind's own. */
+#define FDS_MAX (SOURCE_FDS_MAX + 4)
 
 static void make_words(struct backend_words *words, const char *program,
-                       const struct device_entry *device, bool again)
+                       const struct device_entry *device, bool again, int root_fd,
+                       enum seccomp_mode seccomp)
 {
     const struct source_kind *kind = source_kind_of(device);
     backend_words_add(words, program);
@@ -20,6 +21,10 @@ static void make_words(struct backend_words *words, const char *program,
     backend_words_number(words, "--fd", BACKEND_SOCKET_FD);
     backend_words_text(words, "--name", device->id);
     kind->words(device, again, words);
+    if (root_fd >= 0)
+        backend_words_number(words, "--root-fd", (uint64_t)root_fd);
+    if (seccomp != SECCOMP_ON)
+        backend_words_text(words, "--seccomp", seccomp_mode_name(seccomp));
     if (log_format_in_use() == LOG_FORMAT_JSON)
         backend_words_text(words, "--log-format", "json");
     if (log_level_enabled(LOG_INFO))
@@ -45,8 +50,9 @@ static int place_fds(const int *from, const int *to, unsigned n)
     return close_range((unsigned)first_free, ~0u, 0) < 0 ? -errno : 0;
 }
 
-int broker_backend_exec(const char *program, const struct device_entry *device, bool again,
-                        int socket_fd, const struct source_fds *fds, int status_fd)
+int broker_backend_exec(const struct broker_context *context, const struct device_entry *device,
+                        bool again, int socket_fd, const struct source_fds *fds, int root_fd,
+                        int status_fd)
 {
     int from[FDS_MAX] = {log_fd(), socket_fd}, to[FDS_MAX] = {STDERR_FILENO, BACKEND_SOCKET_FD};
     unsigned n = 2;
@@ -54,13 +60,19 @@ int broker_backend_exec(const char *program, const struct device_entry *device, 
         from[n] = fds->fds[i];
         to[n] = BACKEND_FIRST_FD + (int)i;
     }
+    int next = BACKEND_FIRST_FD + (int)fds->n, root_at = -1;
+    if (root_fd >= 0) {
+        from[n] = root_fd;
+        to[n++] = root_at = next++;
+    }
     from[n] = status_fd;
-    to[n++] = STATUS_FD(fds->n);
+    to[n++] = next;
     int ret = place_fds(from, to, n);
     if (ret < 0)
         return ret;
     struct backend_words words = {.n = 0};
-    make_words(&words, program, device, again);
-    execv(program, (char *const *)words.argv);
+    make_words(&words, context->program, device, again, root_at,
+               (enum seccomp_mode)context->config->seccomp);
+    execv(context->program, (char *const *)words.argv);
     return -errno;
 }

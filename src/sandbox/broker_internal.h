@@ -66,11 +66,16 @@ void broker_sockets_remove(const struct vm_config *config, struct broker_sockets
 /** broker_process() - the broker from its first to its last instruction: it ends when husk has closed its socket. */
 _Noreturn void broker_process(const struct broker_context *context);
 
+/** broker_cage() - put the broker in its cage: what it needs only once is open. 0 or -errno. */
+int broker_cage(const struct broker_context *context, struct error *err);
+
 /** broker_backend_exec() - become the back-end of @device; returns only on failure, -errno.
- * @socket_fd, @fds: handed to it; every other descriptor is closed but for the log, its standard error.
+ * @socket_fd, @fds: handed to it, and @root_fd, unless that is -1; every other descriptor is closed but for the log, its standard error.
+ * @root_fd: of struct namespaces.
  * @status_fd: stays open until exec.
  */
-int broker_backend_exec(const char *program, const struct device_entry *device, bool again,
-                        int socket_fd, const struct source_fds *fds, int status_fd);
+int broker_backend_exec(const struct broker_context *context, const struct device_entry *device,
+                        bool again, int socket_fd, const struct source_fds *fds, int root_fd,
+                        int status_fd);
 
 #endif

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "sandbox/namespaces.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,7 @@ struct broker_state {
     struct held_source *held; /* one a device */
     unsigned n;
     struct broker_sockets sockets;
+    struct namespaces namespaces;
 };
 
 static const char *id_of(const struct broker_state *state, unsigned device)
@@ -122,17 +124,20 @@ static int end_previous(struct broker_state *state, unsigned device, bool again,
 
 static void __attribute__((noreturn))
 become_backend(const struct broker_state *state, unsigned device, bool again, int socket_fd,
-               const struct source_fds *fds, int status_fd, pid_t broker)
+               const struct source_fds *fds, int status_fd)
 {
     const struct broker_context *context = state->context;
     struct device_entry entry = config_device(context->config, device);
+    struct pollfd broker = {.fd = status_fd};
     int ret = 0;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         ret = -errno;
-    if (getppid() != broker)
+    /* The one who reads the pipe may have ended before that. Its number is not to be seen from here. */
+    if (poll(&broker, 1, 0) != 0)
         _exit(1);
     if (ret == 0)
-        ret = broker_backend_exec(context->program, &entry, again, socket_fd, fds, status_fd);
+        ret = broker_backend_exec(context, &entry, again, socket_fd, fds, state->namespaces.root_fd,
+                                  status_fd);
     if (write(status_fd, &ret, sizeof(ret)) != (ssize_t)sizeof(ret))
         _exit(2);
     _exit(1);
@@ -161,21 +166,23 @@ static int fork_backend(struct broker_state *state, unsigned device, bool again,
         return error_set_errno(err, -errno, "could not make a pipe");
     _cleanup_close_ int from_child = status[0], to_parent = status[1];
 
-    pid_t self = getpid();
-    pid_t pid = fork();
+    pid_t pid = namespaces_fork();
     if (pid < 0)
         return error_set_errno(err, -errno, "could not fork");
-    if (pid == 0)
-        become_backend(state, device, again, theirs, fds, to_parent, self);
+    if (pid == 0) {
+        close(from_child);
+        become_backend(state, device, again, theirs, fds, to_parent);
+    }
     cleanup_close(&to_parent);
     to_parent = -1;
-    int ret = wait_for_exec(from_child);
-    int pidfd = ret < 0 ? -1 : pidfd_open(pid, 0);
-    if (ret < 0 || pidfd < 0) {
-        int code = ret < 0 ? ret : -errno;
-        kill(pid, SIGKILL); /* not reaped yet, so the number is still its own */
+    int pidfd = pidfd_open(pid, 0);
+    int ret = pidfd < 0 ? -errno : wait_for_exec(from_child);
+    if (ret < 0) {
+        cleanup_close(&pidfd);
+        cleanup_close(&ours); /* upon which it ends, had it come so far */
+        ours = -1;
         waitpid(pid, NULL, 0);
-        return error_set_errno(err, code, "could not start %s", state->context->program);
+        return error_set_errno(err, ret, "could not start %s", state->context->program);
     }
     state->backends[device] = (struct backend){.pid = pid, .pidfd = pidfd};
     log_info("%s: started its back-end, pid %d", id_of(state, device), (int)pid);
@@ -319,11 +326,12 @@ static int close_others(const struct broker_state *state)
 {
     unsigned n = 0;
     _cleanup_free_ int *kept =
-        calloc(2 + BROKER_CONSOLES + (size_t)state->n * SOURCE_FDS_MAX, sizeof(*kept));
+        calloc(3 + BROKER_CONSOLES + (size_t)state->n * SOURCE_FDS_MAX, sizeof(*kept));
     if (!kept)
         return -ENOMEM;
     kept[n++] = log_fd();
     kept[n++] = state->context->fd;
+    kept[n++] = state->namespaces.root_fd;
     for (unsigned i = 0; i < state->n; i++)
         for (unsigned j = 0; j < state->held[i].fds.n; j++)
             kept[n++] = state->held[i].fds.fds[j];
@@ -331,6 +339,15 @@ static int close_others(const struct broker_state *state)
         kept[n++] = state->sockets.listeners[i].fd;
     fd_close_others(kept, n);
     return 0;
+}
+
+/** needs_backends() - whether there is any to be started here. */
+static bool needs_backends(const struct broker_state *state)
+{
+    for (unsigned i = 0; i < state->n; i++)
+        if (!config_device(state->context->config, i).socket)
+            return true;
+    return false;
 }
 
 /** detach() - from the terminal and its signals. The broker ends with husk by its socket alone: it has to clean up. */
@@ -353,9 +370,11 @@ void broker_process(const struct broker_context *context)
     struct broker_state state = {
         .context = context,
         .n = n,
+        .namespaces = NAMESPACES_NONE,
         .backends = calloc(1 + n, sizeof(*state.backends)),
         .held = calloc(1 + n, sizeof(*state.held)),
     };
+    struct error err = ERROR_INIT;
     struct pollfd *polls = calloc(1 + n, sizeof(*polls));
     int ret = state.backends && state.held && polls ? 0 : -ENOMEM;
     if (ret == 0) {
@@ -363,8 +382,14 @@ void broker_process(const struct broker_context *context)
         ret = detach();
     }
     if (ret == 0) {
+        if (needs_backends(&state))
+            namespaces_enter_broker("husk-broker", &state.namespaces);
         broker_sockets_open(context->config, &state.sockets);
         ret = close_others(&state);
+        if (ret == 0 && broker_cage(context, &err) < 0) {
+            log_error("%s", err.message);
+            ret = err.code;
+        }
         if (ret < 0)
             broker_sockets_remove(context->config, &state.sockets);
     }

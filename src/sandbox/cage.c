@@ -2,7 +2,9 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "sandbox/capabilities.h"
 #include "sandbox/limits.h"
+#include "sandbox/namespaces.h"
 
 #include <libgen.h>
 #include <stdio.h>
@@ -42,13 +44,32 @@ int cage_filter(const struct cage *cage, struct error *err)
     return ret < 0 ? ret : seccomp_install(&program, err);
 }
 
+int cage_leave_host(const char *who, bool stay, struct error *err)
+{
+    if (!stay && !sanitized)
+        namespaces_enter_vmm(who);
+    return capabilities_drop(false, err);
+}
+
+int cage_broker(const struct cage *cage, const struct landlock_path *paths, size_t n,
+                struct error *err)
+{
+    int ret = sanitized ? 0 : landlock_enter("husk-broker", paths, n, err);
+    return ret < 0 ? ret : cage_filter(cage, err);
+}
+
 int cage_back_end(const struct cage *cage, const char *socket, struct error *err)
 {
     const char *who = cage->name ? cage->name : cage_roles[cage->role].name;
     _cleanup_free_ char *copy = socket ? strdup(socket) : NULL;
     const struct landlock_path folder = {copy ? dirname(copy) : NULL, LANDLOCK_REMOVE};
     int ret = limits_back_end(err);
-    if (ret == 0 && !sanitized)
+    if (ret < 0)
+        return ret;
+    namespaces_join_root(who, sanitized ? -1 : cage->root_fd);
+    if (!sanitized)
         ret = landlock_enter(who, &folder, copy ? 1 : 0, err);
+    if (ret == 0)
+        ret = capabilities_drop(copy || cage->role == CAGE_CONNECTOR, err);
     return ret < 0 ? ret : cage_filter(cage, err);
 }

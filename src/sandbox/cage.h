@@ -1,5 +1,6 @@
 /*
- * The cage of a process: limits, Landlock, no new privileges, and its role's system call filter, in that order. What the
+ * The cage of a process: limits, an empty root, Landlock, no new privileges, no capabilities, and its role's system call
+ * filter, in that order. What the
  * process opens by path is opened before.
  */
 #ifndef HUSK_SANDBOX_CAGE_H
@@ -14,6 +15,7 @@ struct cage {
     unsigned extra; /* of enum cage_extra */
     enum seccomp_mode seccomp;
     const char *name; /* of the device, in messages; NULL: the role's */
+    int root_fd;      /* an empty mount namespace to go into (namespaces.h); -1: none */
 };
 
 /**
@@ -21,6 +23,17 @@ struct cage {
  * @socket: with CAGE_LISTENS, the path that is removed at the end; else NULL.
  */
 int cage_back_end(const struct cage *cage, const char *socket, struct error *err);
+
+/** cage_broker() - put the broker in its cage, in which it may do what @paths say. */
+int cage_broker(const struct cage *cage, const struct landlock_path *paths, size_t n,
+                struct error *err);
+
+/**
+ * cage_leave_host() - leave the host's namespaces, files too, and give up capabilities: what is opened by path is open. To be
+ * called with one thread.
+ * @stay: give up capabilities only.
+ */
+int cage_leave_host(const char *who, bool stay, struct error *err);
 
 /** cage_filter() - put the filter of @cage's role around this thread and those that it starts, and report by it. */
 int cage_filter(const struct cage *cage, struct error *err);

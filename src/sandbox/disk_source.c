@@ -150,12 +150,14 @@ static int open_source(const struct device_entry *device, const struct source_id
                        struct source_fds *fds, struct error *err)
 {
     struct source_identity now = {0};
+    int ret = source_check_path(device->disk->path, identity, err);
+    if (ret < 0)
+        return ret;
     _cleanup_close_ int fd = open_disk(device->disk, &now, err);
     if (fd < 0)
         return fd;
     if (!source_same(&now, identity))
-        return error_set(err, -ESTALE, "'%s' is another file than when husk started",
-                         device->disk->path);
+        return source_is_another(device->disk->path, err);
     fds->fds[fds->n++] = take_fd(&fd);
     return 0;
 }

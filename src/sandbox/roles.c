@@ -23,6 +23,19 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .lists = {&calls_process, &calls_messages, &calls_machine_at_work, &calls_vcpu,
                       &calls_converting, &calls_certificates},
         },
+    [CAGE_BROKER] =
+        {
+            .name = "broker",
+            .process = "the broker",
+            .opens = "what the command line named for devices; connections to UNIX sockets where a "
+                     "device needs one; "
+                     "libraries, to read; husk-backend, to execute",
+            .holds = "the VMM's socket, taps, its ends of the console's sockets, sockets that host "
+                     "programs connect to, the log",
+            .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
+                      &calls_brokering, &calls_program, &calls_opening, &calls_back_end,
+                      &calls_disk, &calls_tap, &calls_console, &calls_streams, &calls_connecting},
+        },
     [CAGE_BLK] =
         {
             .name = "blk",

@@ -22,10 +22,11 @@ enum cage_role {
 
 /* Some lists are only for processes that were asked to do more. */
 enum cage_extra {
-    CAGE_LISTENS = 1,  /* a back-end on a socket of its own (--socket) */
-    CAGE_CONNECTS = 2, /* the broker, with a device of another program's */
-    CAGE_PRIVATE = 4,  /* a guest with private memory */
-    CAGE_SNP = 8,      /* a guest that the secure processor isolates */
+    CAGE_LISTENS = 1, /* a back-end on a socket of its own (--socket) */
+    CAGE_CONNECTS =
+        2, /* the connector; the broker of a device that has one, or of another program's */
+    CAGE_PRIVATE = 4, /* a guest with private memory */
+    CAGE_SNP = 8,     /* a guest that the secure processor isolates */
 };
 
 #define CAGE_LISTS_MAX 16

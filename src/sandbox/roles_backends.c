@@ -71,4 +71,4 @@ static const struct call_rule connecting[] = {
     CALL(unlink), /* the device's socket, at the end */
 };
 
-const struct cage_list calls_connecting = {"Connecting", CALLS(connecting), 0};
+const struct cage_list calls_connecting = {"Connecting", CALLS(connecting), CAGE_CONNECTS};

@@ -59,6 +59,11 @@ extern const struct cage_list calls_certificates;
 extern const struct cage_list calls_consoles;
 extern const struct cage_list calls_of_broker;
 
+/* roles_broker.c */
+extern const struct cage_list calls_brokering;
+extern const struct cage_list calls_program;
+extern const struct cage_list calls_opening;
+
 /* roles_backends.c */
 extern const struct cage_list calls_back_end; /* the vhost-user server */
 extern const struct cage_list calls_listening;

@@ -186,7 +186,7 @@ static void tell(int number, unsigned second)
     size_t used = 0, size = sizeof(line) - 1;
     bool json = log_format_in_use() == LOG_FORMAT_JSON;
     used = append(line, used, size, json ? "{\"level\":\"error\",\"pid\":" : "husk[");
-    used = append_number(line, used, size, (unsigned)getpid(), 10);
+    used = append_number(line, used, size, (unsigned)log_pid(), 10);
     used = append(line, used, size, json ? ",\"message\":\"" : "] error: ");
     used = append(line, used, size, reported_name);
     used = append(line, used, size, " made the system call ");

@@ -89,6 +89,20 @@ struct source_identity source_identity_of(const struct stat *st)
     };
 }
 
+int source_is_another(const char *path, struct error *err)
+{
+    return error_set(err, -ESTALE, "'%s' is another file than when husk started", path);
+}
+
+int source_check_path(const char *path, const struct source_identity *identity, struct error *err)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return 0;
+    struct source_identity now = source_identity_of(&st);
+    return source_same(&now, identity) ? 0 : source_is_another(path, err);
+}
+
 bool source_same(const struct source_identity *a, const struct source_identity *b)
 {
     if (a->rdev || b->rdev)

@@ -81,6 +81,15 @@ void source_fds_close(struct source_fds *fds);
 /** source_identity_of() - from what stat(2) says. */
 struct source_identity source_identity_of(const struct stat *st);
 
+/** source_is_another() - @err says that @path is not what it was. Returns -ESTALE. */
+int source_is_another(const char *path, struct error *err);
+
+/**
+ * source_check_path() - whether @path still leads to @identity, asked before it is opened: in its cage the broker may open
+ * no other, and would be told only that it may not. Returns 0, also if nothing is there; or -ESTALE.
+ */
+int source_check_path(const char *path, const struct source_identity *identity, struct error *err);
+
 /** source_same() - whether two identities are one file or one device node. */
 bool source_same(const struct source_identity *a, const struct source_identity *b);
 

@@ -243,12 +243,18 @@ static int enter_cage(struct vmm *vmm, struct error *err)
     int ret = enter_landlock(config, err);
     if (ret < 0)
         return ret;
+    /* Landlock lets nobody mount. What --landlock-rules name stays in sight. */
+    ret = cage_leave_host("husk", config->landlock, err);
+    if (ret < 0)
+        return ret;
     bool snp = config->platform.sev_snp == SWITCH_ON;
     unsigned private = snp                             ? CAGE_PRIVATE | CAGE_SNP
                        : config->platform.sw_protected ? CAGE_PRIVATE
                                                        : 0;
-    struct cage cage = {
-        .role = CAGE_VCPU, .extra = private, .seccomp = (enum seccomp_mode)config->seccomp};
+    struct cage cage = {.role = CAGE_VCPU,
+                        .extra = private,
+                        .seccomp = (enum seccomp_mode)config->seccomp,
+                        .root_fd = -1};
     ret = cage_program(&cage, &vmm->vcpu_filter, err);
     if (ret < 0)
         return ret;

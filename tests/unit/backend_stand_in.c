@@ -22,6 +22,12 @@ int main(int argc, char **argv)
     int socket_fd = fd_of(argc, argv, "--fd"), file_fd = fd_of(argc, argv, "--file-fd");
     char text[2048] = "";
     size_t len = 0;
+    /* There where the kernel lets the broker make it: the last of its words and descriptors. */
+    int root_fd = fd_of(argc, argv, "--root-fd");
+    if (root_fd >= 0) {
+        close(root_fd);
+        argc -= 2;
+    }
     for (int i = 1; i < argc; i++)
         len += (size_t)snprintf(text + len, sizeof(text) - len, "%s ", argv[i]);
     len += (size_t)snprintf(text + len, sizeof(text) - len, "fds");

@@ -83,7 +83,7 @@ static void what_cannot_be_a_source_of_randomness_is_refused(void **state)
     struct error err = ERROR_INIT;
     assert_int_equal(rename(f->other, f->socket), 0);
     unlink_from(&link);
-    assert_int_equal(broker_connect(broker, 0, true, &link.fd, &link.pidfd, &err), -EINVAL);
+    assert_int_equal(broker_connect(broker, 0, true, &link.fd, &link.pidfd, &err), -ESTALE);
     broker_stop(broker);
 }
 

@@ -129,10 +129,17 @@ static void the_page_says_what_the_filters_allow(void **state)
                  "HUSK_DOCS=docs build/tests/unit/test-threat-model writes it anew");
 }
 
-/** is_its_purpose() - what one role exists for, so that the process beside it can do without: a socket device's connector. */
+/** is_its_purpose() - what one role exists for, so that the processes beside it can do without: a socket device's connector,
+ * and the broker. */
 static bool is_its_purpose(size_t role, const char *call)
 {
-    return role == CAGE_CONNECTOR && (strcmp(call, "socket") == 0 || strcmp(call, "connect") == 0);
+    if (strcmp(call, "socket") == 0 || strcmp(call, "connect") == 0)
+        return role == CAGE_CONNECTOR || role == CAGE_BROKER;
+    static const char *const brokering[] = {"openat", "execve", "setns", "io_uring_setup"};
+    for (size_t i = 0; i < sizeof(brokering) / sizeof(brokering[0]); i++)
+        if (strcmp(call, brokering[i]) == 0)
+            return role == CAGE_BROKER;
+    return false;
 }
 
 static void no_filter_lets_a_process_open_connect_or_execute(void **state)

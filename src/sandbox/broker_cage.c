@@ -1,0 +1,156 @@
+/*
+ * The broker's own cage. Of the host's files it keeps those that devices are made of, husk-backend with what that is linked
+ * to, and the folders of sockets that it removes.
+ */
+#include "sandbox/broker_internal.h"
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "sandbox/cage.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <link.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+/* Where Debian and others keep libraries and what the C library reads at a program's start; what is not there is left out. */
+static const char *const read_at_start[] = {
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/nix/store",
+    "/gnu/store",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/localtime",
+};
+
+#define PATHS_FIXED (ARRAY_SIZE(read_at_start) + 3 + BROKER_CONSOLES)
+#define PATHS_OF_ENVIRONMENT 64
+
+struct paths {
+    struct landlock_path *all;
+    char **owned; /* to be freed */
+    size_t n, n_owned, room;
+};
+
+static void release_paths(struct paths *paths)
+{
+    while (paths->n_owned)
+        free(paths->owned[--paths->n_owned]);
+    free(paths->owned);
+    free(paths->all);
+}
+
+/** add() - @path, which must outlive @paths. */
+static void add(struct paths *paths, const char *path, unsigned access)
+{
+    if (path && paths->n < paths->room)
+        paths->all[paths->n++] = (struct landlock_path){path, access};
+}
+
+/** add_copy() - the same of a path that need not; @folder: the folder that it is in. */
+static void add_copy(struct paths *paths, const char *path, bool folder, unsigned access)
+{
+    char *copy = paths->n_owned < paths->room ? strdup(path) : NULL;
+    if (!copy)
+        return;
+    paths->owned[paths->n_owned++] = copy;
+    add(paths, folder ? dirname(copy) : copy, access);
+}
+
+/** interpreter() - the loader that this program was started by, which is that of husk-backend; NULL if there is none. */
+static const char *interpreter(void)
+{
+    const ElfW(Phdr) *headers = (const ElfW(Phdr) *)getauxval(AT_PHDR);
+    const ElfW(Phdr) *self = NULL, *name = NULL;
+    for (unsigned long i = 0; headers && i < getauxval(AT_PHNUM); i++) {
+        if (headers[i].p_type == PT_PHDR)
+            self = &headers[i];
+        if (headers[i].p_type == PT_INTERP)
+            name = &headers[i];
+    }
+    if (!self || !name)
+        return NULL;
+    return (const char *)headers - self->p_vaddr + name->p_vaddr;
+}
+
+/** add_environment() - what @variable names, which the loader goes by: paths between colons or spaces. */
+static void add_environment(struct paths *paths, const char *variable)
+{
+    const char *value = getenv(variable);
+    _cleanup_free_ char *copy = value ? strdup(value) : NULL;
+    char *rest = copy;
+    for (unsigned i = 0; i < PATHS_OF_ENVIRONMENT && rest; i++) {
+        const char *one = strsep(&rest, ": ");
+        if (*one)
+            add_copy(paths, one, false, LANDLOCK_READ);
+    }
+}
+
+static void add_program(struct paths *paths, const char *program)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(read_at_start); i++)
+        add(paths, read_at_start[i], LANDLOCK_READ);
+    add(paths, program, LANDLOCK_READ | LANDLOCK_EXECUTE);
+    add(paths, interpreter(), LANDLOCK_READ | LANDLOCK_EXECUTE);
+    add_copy(paths, program, true, LANDLOCK_READ);
+    add_environment(paths, "LD_LIBRARY_PATH");
+    add_environment(paths, "LD_PRELOAD");
+}
+
+static void add_device(struct paths *paths, const struct device_entry *device)
+{
+    if (device->socket)
+        return;
+    if (device->kind == DEVICE_DISK)
+        add(paths, device->disk->path,
+            LANDLOCK_READ | LANDLOCK_DEVICE | (device->disk->readonly ? 0 : LANDLOCK_WRITE));
+    if (device->kind == DEVICE_RNG)
+        add(paths, device->rng->src, LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_DEVICE);
+    if (device->kind == DEVICE_VSOCK)
+        add_copy(paths, device->vsock->socket, true, LANDLOCK_REMOVE);
+}
+
+/** connects() - whether it, or a process that it starts, has to connect to other programs' sockets. */
+static bool connects(const struct vm_config *config)
+{
+    for (unsigned i = 0; i < config_n_devices(config); i++) {
+        struct device_entry device = config_device(config, i);
+        if (device.socket || device.kind == DEVICE_VSOCK)
+            return true;
+    }
+    return false;
+}
+
+int broker_cage(const struct broker_context *context, struct error *err)
+{
+    const struct vm_config *config = context->config;
+    unsigned n = config_n_devices(config);
+    struct paths paths = {.room = PATHS_FIXED + n + (size_t)2 * PATHS_OF_ENVIRONMENT};
+    paths.all = calloc(paths.room, sizeof(*paths.all));
+    paths.owned = calloc(paths.room, sizeof(*paths.owned));
+    int ret = paths.all && paths.owned ? 0 : error_set(err, -ENOMEM, "out of memory");
+    if (ret == 0) {
+        if (context->program[0])
+            add_program(&paths, context->program);
+        for (unsigned i = 0; i < n; i++) {
+            struct device_entry device = config_device(config, i);
+            add_device(&paths, &device);
+        }
+        for (unsigned i = 0; i < BROKER_CONSOLES; i++) {
+            const struct console_config *console = broker_console(config, i);
+            if (console)
+                add_copy(&paths, console->path, true, LANDLOCK_REMOVE);
+        }
+        const struct cage cage = {.role = CAGE_BROKER,
+                                  .extra = connects(config) ? CAGE_CONNECTS : 0,
+                                  .seccomp = (enum seccomp_mode)config->seccomp,
+                                  .root_fd = -1};
+        ret = cage_broker(&cage, paths.all, paths.n, err);
+    }
+    release_paths(&paths);
+    return ret;
+}

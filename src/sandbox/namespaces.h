@@ -1,0 +1,38 @@
+/*
+ * Namespaces: what of the host a process has a name for at all. What the kernel refuses is left out, and said in the log:
+ * filter and Landlock stand without them.
+ *
+ * The VMM and the broker leave the host's network and IPC namespaces. The VMM's root, and that of the back-ends that the broker
+ * starts, is an empty directory; each of those is the first and only process that it can see.
+ */
+#ifndef HUSK_SANDBOX_NAMESPACES_H
+#define HUSK_SANDBOX_NAMESPACES_H
+
+#include <sys/types.h>
+
+struct namespaces {
+    int root_fd; /* a mount namespace with nothing in it, for namespaces_join_root(); -1: none */
+};
+
+#define NAMESPACES_NONE ((struct namespaces){.root_fd = -1})
+
+/**
+ * namespaces_enter_broker() - leave the host's network and IPC namespaces, and make the empty mount namespace that
+ * back-ends are given; the files of the host stay.
+ * @who: for the log.
+ *
+ * Without the right to do so it is taken by a user namespace, in which this process is whom it was. To be called with one
+ * thread.
+ */
+void namespaces_enter_broker(const char *who, struct namespaces *namespaces);
+
+/** namespaces_enter_vmm() - leave all of the host's, files too. Nothing can be opened by path afterwards. One thread. */
+void namespaces_enter_vmm(const char *who);
+
+/** namespaces_fork() - fork(), the child alone in a PID namespace where the kernel lets it. */
+pid_t namespaces_fork(void);
+
+/** namespaces_join_root() - into the mount namespace @root_fd, which is closed; -1 does nothing. */
+void namespaces_join_root(const char *who, int root_fd);
+
+#endif

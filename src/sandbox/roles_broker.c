@@ -1,0 +1,91 @@
+/*
+ * System calls of the broker. Its filter is around the back-ends too, which it starts: what they do before they put
+ * themselves in their own, and all that those allow. Theirs can only be narrower.
+ */
+#include "sandbox/roles_internal.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/if_tun.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+/* Older headers' C library forks so. */
+#define FORK_FLAGS (CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD)
+
+static const struct call_rule brokering[] = {
+    /* What the command line named, which Landlock holds it to; and the sockets it has made, removed at the end. */
+    CALL(openat),
+    CALL(newfstatat),
+    CALL(unlink),
+    /* A back-end, alone in a namespace where the kernel makes one. */
+    CALL_IF(clone, 0, CLONE_NEWPID | SIGCHLD, "CLONE_NEWPID"),
+    CALL_IF(clone, 0, FORK_FLAGS, "as fork does"),
+    CALL(execve),
+    CALL_IF(prctl, 0, PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
+    CALL(pipe2),
+    CALL_IF(socketpair, 0, AF_UNIX, "AF_UNIX"),
+    CALL(dup3),
+    CALL(close_range),
+    CALL(pidfd_open),
+    CALL(pidfd_send_signal),
+    CALL(wait4),
+};
+
+const struct cage_list calls_brokering = {"Brokering", CALLS(brokering), 0};
+
+/* The loader, the C library and libseccomp, of glibc 2.36 to 2.42. */
+static const struct call_rule program[] = {
+    CALL(access),
+    CALL(faccessat),
+    CALL(faccessat2),
+    CALL(readlink),
+    CALL(readlinkat),
+    CALL(statx),
+    CALL(pread64),
+    CALL(mmap),
+    CALL(mprotect),
+    CALL(arch_prctl),
+    CALL(set_tid_address),
+    CALL(set_robust_list),
+    CALL(rseq),
+    CALL_IF(prlimit64, 0, 0, "of itself"),
+    CALL(rt_sigaction),
+    CALL(uname),
+    CALL(sysinfo),
+    CALL(getuid),
+    CALL(geteuid),
+    CALL(getgid),
+    CALL(getegid),
+    CALL(getppid),
+    CALL(tgkill),
+    CALL(seccomp), /* asks what it knows */
+};
+
+const struct cage_list calls_program = {"Starting a program", CALLS(program), 0};
+
+static const struct call_rule opening[] = {
+    CALL(signalfd4),
+    CALL(io_uring_setup),
+    CALL(io_uring_register),
+    CALL(getsockopt),
+    FCNTL(F_OFD_SETLK),
+    FCNTL(F_OFD_GETLK),
+    IOCTL(BLKGETSIZE64),
+    IOCTL(BLKSSZGET),
+    IOCTL(BLKPBSZGET),
+    IOCTL(BLKIOOPT),
+    IOCTL(TUNGETIFF),
+    CALL_IF(setns, 1, CLONE_NEWNS, "CLONE_NEWNS"),
+    CALL(capget),
+    CALL(capset),
+    CALL(landlock_create_ruleset),
+    CALL(landlock_add_rule),
+    CALL(landlock_restrict_self),
+    CALL_IF(prctl, 0, PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"),
+};
+
+const struct cage_list calls_opening = {"Making a back-end ready", CALLS(opening), 0};
