@@ -21,8 +21,6 @@ static void make_words(struct backend_words *words, const char *program,
     backend_words_number(words, "--fd", BACKEND_SOCKET_FD);
     backend_words_text(words, "--name", device->id);
     kind->words(device, again, words);
-    if (root_fd >= 0)
-        backend_words_number(words, "--root-fd", (uint64_t)root_fd);
     if (seccomp != SECCOMP_ON)
         backend_words_text(words, "--seccomp", seccomp_mode_name(seccomp));
     if (log_format_in_use() == LOG_FORMAT_JSON)
@@ -31,6 +29,8 @@ static void make_words(struct backend_words *words, const char *program,
         backend_words_add(words, "-v");
     if (log_level_enabled(LOG_DEBUG))
         backend_words_add(words, "-v");
+    if (root_fd >= 0)
+        backend_words_number(words, "--root-fd", (uint64_t)root_fd);
     words->argv[words->n] = NULL;
 }
 

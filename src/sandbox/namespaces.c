@@ -118,15 +118,21 @@ static int make_root(void)
     return fd;
 }
 
-void namespaces_enter_broker(const char *who, struct namespaces *namespaces)
+/** leave_network() - and IPC, with the right to do so or as the owner of a user namespace. */
+static void leave_network(const char *who)
 {
-    *namespaces = NAMESPACES_NONE;
     int others = CLONE_NEWNET | CLONE_NEWIPC;
     int ret = unshare(others) < 0 ? -errno : 0;
     if (ret == -EPERM)
         ret = become_owner(others);
     if (ret < 0)
         log_info("%s: stays in the host's network and IPC namespaces: %s", who, strerror(-ret));
+}
+
+void namespaces_enter_broker(const char *who, struct namespaces *namespaces)
+{
+    *namespaces = NAMESPACES_NONE;
+    leave_network(who);
     namespaces->root_fd = make_root();
     if (namespaces->root_fd < 0) {
         log_info("%s: back-ends keep the host's files in sight: %s", who,
@@ -137,10 +143,7 @@ void namespaces_enter_broker(const char *who, struct namespaces *namespaces)
 
 void namespaces_enter_vmm(const char *who)
 {
-    if (unshare(CLONE_NEWNET | CLONE_NEWIPC) < 0) {
-        log_debug("%s: stays in the host's namespaces: %s", who, strerror(errno));
-        return;
-    }
+    leave_network(who);
     int ret = empty_root();
     if (ret < 0)
         log_info("%s: keeps the host's files in sight: %s", who, strerror(-ret));

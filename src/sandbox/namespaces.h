@@ -26,7 +26,7 @@ struct namespaces {
  */
 void namespaces_enter_broker(const char *who, struct namespaces *namespaces);
 
-/** namespaces_enter_vmm() - leave all of the host's, files too. Nothing can be opened by path afterwards. One thread. */
+/** namespaces_enter_vmm() - in the same way leave all of the host's, files too. Nothing can be opened by path afterwards. */
 void namespaces_enter_vmm(const char *who);
 
 /** namespaces_fork() - fork(), the child alone in a PID namespace where the kernel lets it. */

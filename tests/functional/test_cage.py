@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -89,13 +90,12 @@ def test_a_back_end_runs_with_any_mode_of_its_filter_and_refuses_others(tmp_path
     assert ended.returncode == 2 and "--seccomp on: true, false, log or errno" in ended.stderr
 
 
-def back_ends(process):
+def back_ends(pid):
     """The running back-ends of a husk, by the broker's children."""
-    def children(pid):
-        words = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(word) for word in words]
+    def children(of):
+        return [int(word) for word in pathlib.Path(f"/proc/{of}/task/{of}/children").read_text().split()]
 
-    return [child for broker in children(process.pid) for child in children(broker)]
+    return [child for broker in children(pid) for child in children(broker)]
 
 
 @pytest.mark.usefixtures("needs_kvm")
@@ -103,14 +103,95 @@ def test_husk_in_its_filter_starts_devices_again_and_ends_them(machine, tmp_path
     image = tmp_path / "disk.raw"
     image.write_bytes(bytes(1 << 20))
     running = machine("--disk", f"path={image}", "--rng", "src=/dev/urandom")
-    wait_for(lambda: running.poll() is not None or len(back_ends(running)) == 2)
-    first = back_ends(running)
+    wait_for(lambda: running.poll() is not None or len(back_ends(running.pid)) == 2)
+    first = back_ends(running.pid)
     for pid in first:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: running.poll() is not None or len(set(back_ends(running)) - set(first)) == 2)
+    wait_for(lambda: running.poll() is not None or len(set(back_ends(running.pid)) - set(first)) == 2)
     running.send_signal(signal.SIGTERM)
     wait_for(lambda: running.poll() is not None or "power-button" in (tmp_path / "events").read_text())
     running.send_signal(signal.SIGTERM)
     _, errors = running.communicate(timeout=60)
     assert b"forbids" not in errors, errors
     assert running.returncode == 128 + signal.SIGTERM, errors
+
+
+NAMESPACES = ("net", "ipc", "mnt", "pid")
+
+
+def namespaces(pid):
+    """Which of the namespaces of a process are this one's, too."""
+    return {name for name in NAMESPACES if os.readlink(f"/proc/{pid}/ns/{name}") == os.readlink(f"/proc/self/ns/{name}")}
+
+
+def ends_well(*command):
+    """Whether a command ends well."""
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def needs_namespaces():
+    """Skips a test where processes may not be given namespaces of their own."""
+    if not ends_well("unshare", "--net", "--ipc", "--mount", "--pid", "--fork", "true"):
+        pytest.skip("needs the right to make namespaces")
+
+
+@pytest.fixture(scope="module")
+def needs_user_namespaces(needs_namespaces):
+    """The same for users without any right."""
+    if not ends_well("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "--user", "--net", "true"):
+        pytest.skip("needs user namespaces for everybody")
+
+
+def check_namespaces(pid, devices=2):
+    """Every process of a husk with devices is where it should be, once all are in their cages, with no capabilities."""
+    def there():
+        processes = [tasks(child)[0] for child in back_ends(pid)]
+        return len(processes) == devices and all(process["CapEff"] == "0" * 16 for process in processes)
+
+    wait_for(there)
+    wait_for(lambda: tasks(pid)[0]["CapEff"] == "0" * 16 and namespaces(pid) == {"pid"})
+    assert not os.listdir(f"/proc/{pid}/root")
+    for child in back_ends(pid):
+        assert namespaces(child) == set()
+        assert not os.listdir(f"/proc/{child}/root")
+        assert tasks(child)[0]["NSpid"].split()[-1] == "1"
+
+
+@pytest.mark.usefixtures("needs_kvm", "needs_namespaces")
+def test_processes_of_a_vm_have_left_the_hosts_namespaces(machine, tmp_path):
+    image = tmp_path / "disk.raw"
+    image.write_bytes(bytes(1 << 20))
+    running = machine("--disk", f"path={image}", "--rng", "src=/dev/urandom")
+    check_namespaces(running.pid)
+
+
+@pytest.fixture
+def folder_of_all():
+    """A folder that every user can enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        pathlib.Path(name).chmod(0o755)
+        yield pathlib.Path(name)
+
+
+@pytest.mark.usefixtures("needs_kvm", "needs_user_namespaces")
+def test_they_have_left_them_without_being_roots_too(husk, payloads, folder_of_all):
+    folder = folder_of_all
+    for path in [pathlib.Path(husk), pathlib.Path(husk).parent / "husk-backend", payloads / "spin.elf"]:
+        (folder / path.name).write_bytes(path.read_bytes())
+        (folder / path.name).chmod(0o755)
+    (folder / "disk").write_bytes(bytes(1 << 20))
+    os.chown(folder / "disk", 65534, 65534)
+    # A device node of its own in place of the system's, which may be root's alone.
+    os.mknod(folder / "kvm", 0o020666, os.stat("/dev/kvm").st_rdev)
+    (folder / "kvm").chmod(0o666)
+    script = ('mount --bind kvm /dev/kvm && exec setpriv --reuid=65534 --regid=65534 --clear-groups '
+              './husk run --kernel spin.elf --memory size=64M --disk path=disk --rng src=/dev/urandom')
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], cwd=folder, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            wait_for(lambda: process.poll() is not None or tasks(process.pid)[0]["Name"] == "husk")
+            assert process.poll() is None, process.stderr.read()
+            check_namespaces(process.pid)
+        finally:
+            process.kill()

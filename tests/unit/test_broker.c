@@ -42,6 +42,20 @@ static void a_back_end_gets_its_words_and_five_descriptors(void **state)
     broker_stop(broker);
 }
 
+static void a_back_end_is_told_of_the_mode_of_filters(void **state)
+{
+    struct fixture *f = *state;
+    const char *words[] = {"--rng", "src=/dev/urandom", "--seccomp", "log"};
+    configure_words(f, words, 4);
+    struct broker *broker = start(f);
+    struct link link = link_to(broker, 0, false);
+    char text[2048];
+    read_line(link.fd, text, sizeof(text));
+    assert_string_equal(text, "rng --fd 3 --name _rng --src-fd 4 --seccomp log fds 0 1 2 3 4");
+    unlink_from(&link);
+    broker_stop(broker);
+}
+
 static void a_source_of_randomness_is_opened_for_its_back_end_alone(void **state)
 {
     struct fixture *f = *state;
@@ -433,6 +447,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_back_end_gets_its_words_and_five_descriptors),
+        TEST(a_back_end_is_told_of_the_mode_of_filters),
         TEST(a_source_of_randomness_is_opened_for_its_back_end_alone),
         TEST(what_cannot_be_a_source_of_randomness_is_refused),
         TEST(each_back_end_of_a_console_has_the_ends_that_husk_lent),
