@@ -66,7 +66,9 @@ bool blk_io_prepare(const struct blk_disk *disk, const struct blk_io *io, struct
         io_uring_prep_fsync(sqe, disk->fd, IORING_FSYNC_DATASYNC);
         return true;
     case BLK_IO_ALLOCATE:
-        io_uring_prep_fallocate(sqe, disk->fd, io->flags, (off_t)io->offset, (off_t)io->len);
+        /* io_uring_prep_fallocate() takes signed numbers in some versions and unsigned ones in others. */
+        io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, disk->fd, NULL, (unsigned)io->flags, io->offset);
+        sqe->addr = io->len;
         return true;
     default:
         return false;
