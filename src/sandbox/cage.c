@@ -7,6 +7,7 @@
 #include "sandbox/namespaces.h"
 
 #include <libgen.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -18,6 +19,10 @@ static const bool sanitized = true;
 #else
 static const bool sanitized = false;
 #endif
+
+/* malloc's heaps of a process. For more than it has by itself it counts the processors, which glibc 2.39 and later do by
+ * opening a file of the kernel's. */
+#define ARENAS_MAX 8
 
 int cage_program(const struct cage *cage, struct seccomp_program *program, struct error *err)
 {
@@ -31,6 +36,7 @@ int cage_program(const struct cage *cage, struct seccomp_program *program, struc
 
 int cage_filter(const struct cage *cage, struct error *err)
 {
+    mallopt(M_ARENA_MAX, ARENAS_MAX);
     if (cage->seccomp == SECCOMP_OFF)
         return 0;
     tzset(); /* which the C library would do, from a file, when the first time is written to the log */

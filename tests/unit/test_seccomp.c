@@ -5,11 +5,14 @@
 
 #include <cmocka.h>
 
+#include "sandbox/cage.h"
 #include "sandbox/roles.h"
 #include "sandbox/seccomp.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -93,12 +96,53 @@ static void in_mode_errno_a_forbidden_call_fails_and_the_process_goes_on(void **
     assert_string_equal(text, "");
 }
 
+enum { THREADS = 40 };
+static pthread_barrier_t all_have_memory;
+
+static void *allocate(void *unused)
+{
+    (void)unused;
+    void *memory = malloc(1000);
+    pthread_barrier_wait(&all_have_memory);
+    free(memory);
+    return NULL;
+}
+
+static int allocate_in_many_threads(void)
+{
+    pthread_t threads[THREADS];
+    pthread_barrier_init(&all_have_memory, NULL, THREADS);
+    for (unsigned i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], NULL, allocate, NULL) != 0)
+            return 1;
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    return 0;
+}
+
+static void memory_for_many_threads_needs_no_file(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        const struct cage cage = {.role = CAGE_RNG, .seccomp = SECCOMP_ON, .root_fd = -1};
+        signal(SIGSYS, SIG_DFL); /* cmocka watches it */
+        int ret = cage_filter(&cage, &(struct error){0});
+        syscall(SYS_exit_group, ret < 0 ? 99 : allocate_in_many_threads());
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_allowed_is_carried_out),
         cmocka_unit_test(a_forbidden_call_is_named_with_its_request_and_ends_the_process),
         cmocka_unit_test(in_mode_errno_a_forbidden_call_fails_and_the_process_goes_on),
+        cmocka_unit_test(memory_for_many_threads_needs_no_file),
     };
     return cmocka_run_group_tests_name("seccomp", tests, NULL, NULL);
 }
