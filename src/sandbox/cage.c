@@ -20,9 +20,9 @@ static const bool sanitized = true;
 static const bool sanitized = false;
 #endif
 
-/* malloc's heaps of a process. For more than it has by itself it counts the processors, which glibc 2.39 and later do by
- * opening a file of the kernel's. */
-#define ARENAS_MAX 8
+/* malloc's heaps of a process. To give back a part of one beyond the first, glibc opens /proc/sys/vm/overcommit_memory
+ * (check_may_shrink_heap() in sysdeps/unix/sysv/linux/malloc-sysdep.h). */
+#define ARENAS_MAX 1
 
 int cage_program(const struct cage *cage, struct seccomp_program *program, struct error *err)
 {

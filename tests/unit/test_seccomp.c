@@ -96,15 +96,19 @@ static void in_mode_errno_a_forbidden_call_fails_and_the_process_goes_on(void **
     assert_string_equal(text, "");
 }
 
-enum { THREADS = 40 };
+/* More for each thread than malloc keeps for later. */
+enum { THREADS = 20, BLOCKS = 100, BLOCK_BYTES = 10000 };
 static pthread_barrier_t all_have_memory;
 
 static void *allocate(void *unused)
 {
     (void)unused;
-    void *memory = malloc(1000);
+    void *memory[BLOCKS];
+    for (unsigned i = 0; i < BLOCKS; i++)
+        memory[i] = malloc(BLOCK_BYTES);
     pthread_barrier_wait(&all_have_memory);
-    free(memory);
+    for (unsigned i = BLOCKS; i-- > 0;)
+        free(memory[i]);
     return NULL;
 }
 
