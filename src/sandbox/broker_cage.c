@@ -125,32 +125,40 @@ static bool connects(const struct vm_config *config)
     return false;
 }
 
+/** add_all() - everything that a broker of @context has to come to. */
+static void add_all(struct paths *paths, const struct broker_context *context)
+{
+    const struct vm_config *config = context->config;
+    if (context->program[0])
+        add_program(paths, context->program);
+    for (unsigned i = 0; i < config_n_devices(config); i++) {
+        struct device_entry device = config_device(config, i);
+        add_device(paths, &device);
+    }
+    for (unsigned i = 0; i < BROKER_CONSOLES; i++) {
+        const struct console_config *console = broker_console(config, i);
+        if (console)
+            add_copy(paths, console->path, true, LANDLOCK_REMOVE);
+    }
+}
+
 int broker_cage(const struct broker_context *context, struct error *err)
 {
     const struct vm_config *config = context->config;
-    unsigned n = config_n_devices(config);
-    struct paths paths = {.room = PATHS_FIXED + n + (size_t)2 * PATHS_OF_ENVIRONMENT};
+    struct paths paths = {.room = PATHS_FIXED + config_n_devices(config) +
+                                  (size_t)2 * PATHS_OF_ENVIRONMENT};
     paths.all = calloc(paths.room, sizeof(*paths.all));
     paths.owned = calloc(paths.room, sizeof(*paths.owned));
-    int ret = paths.all && paths.owned ? 0 : error_set(err, -ENOMEM, "out of memory");
-    if (ret == 0) {
-        if (context->program[0])
-            add_program(&paths, context->program);
-        for (unsigned i = 0; i < n; i++) {
-            struct device_entry device = config_device(config, i);
-            add_device(&paths, &device);
-        }
-        for (unsigned i = 0; i < BROKER_CONSOLES; i++) {
-            const struct console_config *console = broker_console(config, i);
-            if (console)
-                add_copy(&paths, console->path, true, LANDLOCK_REMOVE);
-        }
-        const struct cage cage = {.role = CAGE_BROKER,
-                                  .extra = connects(config) ? CAGE_CONNECTS : 0,
-                                  .seccomp = (enum seccomp_mode)config->seccomp,
-                                  .root_fd = -1};
-        ret = cage_broker(&cage, paths.all, paths.n, err);
+    if (!paths.all || !paths.owned) {
+        release_paths(&paths);
+        return error_set(err, -ENOMEM, "out of memory");
     }
+    add_all(&paths, context);
+    const struct cage cage = {.role = CAGE_BROKER,
+                              .extra = connects(config) ? CAGE_CONNECTS : 0,
+                              .seccomp = (enum seccomp_mode)config->seccomp,
+                              .root_fd = -1};
+    int ret = cage_broker(&cage, paths.all, paths.n, err);
     release_paths(&paths);
     return ret;
 }
