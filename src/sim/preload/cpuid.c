@@ -1,6 +1,8 @@
 /* CPUID: the VMM sees a host with SNP, the guest does not. */
 #include "sim/preload/preload.h"
 
+#include "base/bytes.h"
+
 #include <cpuid.h>
 #include <errno.h>
 #include <string.h>
@@ -12,7 +14,9 @@
 #define OSXSAVE (1u << 27)
 #define OSPKE (1u << 4)
 #define XSAVES_XSAVEC ((1u << 3) | (1u << 1))
-#define XSAVE_LEGACY_BYTES 0x240u /* of an XSAVE area while XCR0 has only x87 */
+#define XSAVE_LEGACY_BYTES 0x240u                  /* of an XSAVE area while XCR0 has only x87 */
+#define XSAVE_SUBLEAVES 10u                        /* of leaf 0xd: up to PKRU, state component 9 */
+#define AMX ((1u << 22) | (1u << 24) | (1u << 25)) /* leaf 7, EDX: AMX-BF16, AMX-TILE, AMX-INT8 */
 
 void show_sev(struct kvm_cpuid2 *cpuid, uint32_t room)
 {
@@ -80,10 +84,36 @@ static uint32_t subleaves(uint32_t leaf)
     case 0xb:
         return 2;
     case 0xd:
-        return 10;
+        return XSAVE_SUBLEAVES;
     default:
         return 0;
     }
+}
+
+/**
+ * hide_amx() - KVM leaves the tile registers out of what a program may offer, until it asks for them (ARCH_REQ_XCOMP_GUEST_PERM), and an
+ * SNP host has none: VMMs take the size of the XSAVE area for that of struct kvm_xsave.
+ */
+static void hide_amx(struct kvm_cpuid2 *cpuid)
+{
+    struct kvm_cpuid_entry2 *area = NULL;
+    uint32_t bytes = XSAVE_LEGACY_BYTES;
+    for (uint32_t i = 0; i < cpuid->nent; i++) {
+        struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
+        if (entry->function == 7 && entry->index == 0)
+            entry->edx &= ~AMX;
+        if (entry->function != 0xd)
+            continue;
+        if (entry->index == 0)
+            area = entry;
+        else if (entry->index > 1 && area && area->eax >> entry->index & 1)
+            bytes = MAX(bytes, entry->ebx + entry->eax); /* where it is, and its length */
+    }
+    if (!area)
+        return;
+    area->eax &= (1u << XSAVE_SUBLEAVES) - 1;
+    area->edx = 0;
+    area->ebx = area->ecx = bytes;
 }
 
 int supported_cpuid(struct kvm_cpuid2 *cpuid)
@@ -101,6 +131,7 @@ int supported_cpuid(struct kvm_cpuid2 *cpuid)
     }
     if (cpuid->nent > room)
         return -E2BIG;
+    hide_amx(cpuid);
     show_sev(cpuid, room);
     return 0;
 }
