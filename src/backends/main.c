@@ -7,11 +7,13 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "sandbox/cage.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -138,6 +140,16 @@ static int set_common(struct settings *settings, int option, const char *value, 
     }
 }
 
+/** take_over() - what an option names by number (--fd, --tap-fd and so on) is this process's own: the rest it was started with is not. */
+static void take_over(const struct option *option, const char *value)
+{
+    uint64_t fd;
+    size_t len = strlen(option->name);
+    if (len >= 2 && strcmp(option->name + len - 2, "fd") == 0 &&
+        units_parse_size(value, &fd) == 0 && fd <= INT32_MAX)
+        (void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+}
+
 /** parse() - @argv from the kind's name on. Returns 0 or -EINVAL with @err filled. */
 static int parse(const struct backend_kind *kind, void *state, int argc, char **argv,
                  struct settings *settings, struct error *err)
@@ -147,9 +159,9 @@ static int parse(const struct backend_kind *kind, void *state, int argc, char **
     memcpy(all, common_options, sizeof(common_options));
     for (const struct option *of = kind->options; of->name && n < OPTIONS_MAX - 1; of++)
         all[n++] = *of;
-    int option;
+    int option, index = -1;
     opterr = 0;
-    while ((option = getopt_long(argc, argv, ":v", all, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, ":v", all, &index)) != -1) {
         if (option == '?' || option == ':')
             return error_set(err, -EINVAL, "%s: %s", argv[optind - 1],
                              option == ':' ? "it wants a value" : "there is no such option");
@@ -157,6 +169,9 @@ static int parse(const struct backend_kind *kind, void *state, int argc, char **
                                                  : set_common(settings, option, optarg, err);
         if (ret < 0)
             return ret;
+        if (index >= 0 && optarg)
+            take_over(&all[index], optarg);
+        index = -1;
     }
     if (settings->help)
         return 0;
@@ -207,11 +222,14 @@ static int serve(const struct backend_kind *kind, void *state, const struct sett
                  struct error *err)
 {
     const char *name = settings->name ? settings->name : kind->name;
+    int ret = fd_close_inherited(NULL, 0);
+    if (ret < 0)
+        log_info("%s: keeps the descriptors it was started with: %s", name, strerror(-ret));
     _cleanup_close_ int stop_fd = take_signals(err);
     if (stop_fd < 0)
         return STATUS_ERROR;
     struct vu_backend backend = {.name = name, .seccomp = settings->seccomp};
-    int ret = kind->open(state, &backend, err);
+    ret = kind->open(state, &backend, err);
     if (ret < 0)
         return ret == -EINVAL ? STATUS_USAGE : STATUS_ERROR;
     int listener = settings->socket ? vu_listen(settings->socket, err) : -1;

@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -34,6 +35,30 @@ void fd_close_others(int *keep, unsigned n)
         first = MAX(first, keep[i] + 1);
     }
     close_range((unsigned)first, ~0u, 0);
+}
+
+static bool is_among(int fd, const int *fds, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (fds[i] == fd)
+            return true;
+    return false;
+}
+
+int fd_close_inherited(const int *keep, unsigned n)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    if (!folder)
+        return -errno;
+    const struct dirent *entry;
+    while ((entry = readdir(folder)) != NULL) {
+        int fd = atoi(entry->d_name);
+        int flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
+        if (flags >= 0 && !(flags & FD_CLOEXEC) && !is_among(fd, keep, n))
+            close(fd);
+    }
+    closedir(folder);
+    return 0;
 }
 
 int fd_open_file(const char *path, uint64_t *size, struct error *err)

@@ -226,6 +226,11 @@ static int ask(struct broker *broker, struct broker_request *request, int fds[BR
     }
     if (reply.code == 0)
         return 0;
+    if (reply.code > 0) {
+        close_fds(fds);
+        return error_set(err, -EPROTO, "the broker process answered with %d, which is no error",
+                         (int)reply.code);
+    }
     error_set(err, reply.code, "%.*s", (int)sizeof(reply.message) - 1, reply.message);
     if (reply.hint[0])
         error_hint(err, "%.*s", (int)sizeof(reply.hint) - 1, reply.hint);

@@ -114,15 +114,23 @@ static void add_device(struct paths *paths, const struct device_entry *device)
         add_copy(paths, device->vsock->socket, true, LANDLOCK_REMOVE);
 }
 
-/** connects() - whether it, or a process that it starts, has to connect to other programs' sockets. */
-static bool connects(const struct vm_config *config)
+/** calls_for() - of enum cage_extra: what is to be let through for the devices of @config and for no others. */
+static unsigned calls_for(const struct vm_config *config)
 {
+    static const unsigned of_kind[] = {
+        [DEVICE_DISK] = CAGE_DISKS,
+        [DEVICE_NET] = CAGE_TAPS,
+        [DEVICE_CONSOLE] = CAGE_CONSOLES,
+        [DEVICE_VSOCK] = CAGE_STREAMS | CAGE_CONNECTS,
+        [DEVICE_RNG] = 0,
+    };
+    unsigned extra = 0;
     for (unsigned i = 0; i < config_n_devices(config); i++) {
         struct device_entry device = config_device(config, i);
-        if (device.socket || device.kind == DEVICE_VSOCK)
-            return true;
+        /* Another program's back-end is connected to. */
+        extra |= device.socket ? CAGE_CONNECTS : of_kind[device.kind];
     }
-    return false;
+    return extra;
 }
 
 /** add_all() - everything that a broker of @context has to come to. */
@@ -155,7 +163,7 @@ int broker_cage(const struct broker_context *context, struct error *err)
     }
     add_all(&paths, context);
     const struct cage cage = {.role = CAGE_BROKER,
-                              .extra = connects(config) ? CAGE_CONNECTS : 0,
+                              .extra = calls_for(config),
                               .seccomp = (enum seccomp_mode)config->seccomp,
                               .root_fd = -1};
     int ret = cage_broker(&cage, paths.all, paths.n, err);

@@ -166,7 +166,8 @@ static int fork_backend(struct broker_state *state, unsigned device, bool again,
         return error_set_errno(err, -errno, "could not make a pipe");
     _cleanup_close_ int from_child = status[0], to_parent = status[1];
 
-    pid_t pid = namespaces_fork();
+    _cleanup_close_ int pidfd = -1;
+    pid_t pid = namespaces_fork(&pidfd);
     if (pid < 0)
         return error_set_errno(err, -errno, "could not fork");
     if (pid == 0) {
@@ -175,16 +176,14 @@ static int fork_backend(struct broker_state *state, unsigned device, bool again,
     }
     cleanup_close(&to_parent);
     to_parent = -1;
-    int pidfd = pidfd_open(pid, 0);
-    int ret = pidfd < 0 ? -errno : wait_for_exec(from_child);
+    int ret = wait_for_exec(from_child);
     if (ret < 0) {
-        cleanup_close(&pidfd);
         cleanup_close(&ours); /* upon which it ends, had it come so far */
         ours = -1;
         waitpid(pid, NULL, 0);
         return error_set_errno(err, ret, "could not start %s", state->context->program);
     }
-    state->backends[device] = (struct backend){.pid = pid, .pidfd = pidfd};
+    state->backends[device] = (struct backend){.pid = pid, .pidfd = take_fd(&pidfd)};
     log_info("%s: started its back-end, pid %d", id_of(state, device), (int)pid);
     return take_fd(&ours);
 }
@@ -394,6 +393,8 @@ void broker_process(const struct broker_context *context)
             broker_sockets_remove(context->config, &state.sockets);
     }
     if (ret < 0) {
+        if (state.held)
+            remove_made(&state);
         log_error("the broker could not start: %s", strerror(-ret));
         _exit(1);
     }

@@ -6,10 +6,13 @@
 #include "sandbox/limits.h"
 #include "sandbox/namespaces.h"
 
+#include <errno.h>
 #include <libgen.h>
+#include <linux/capability.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 /* The sanitizers make system calls of their own: they open files, and stop the process's threads from another process to
@@ -19,6 +22,10 @@ static const bool sanitized = true;
 #else
 static const bool sanitized = false;
 #endif
+
+/* To give a back-end the empty root, and to open and remove other users' files. */
+#define BROKER_CAPABILITIES \
+    (CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_SYS_CHROOT) | CAPABILITY(CAP_DAC_OVERRIDE))
 
 /* malloc's heaps of a process. To give back a part of one beyond the first, glibc opens /proc/sys/vm/overcommit_memory
  * (check_may_shrink_heap() in sysdeps/unix/sysv/linux/malloc-sysdep.h). */
@@ -50,17 +57,37 @@ int cage_filter(const struct cage *cage, struct error *err)
     return ret < 0 ? ret : seccomp_install(&program, err);
 }
 
+/** gain_nothing() - a program that is executed has no more rights than this one. */
+static int gain_nothing(struct error *err)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return error_set_errno(err, -errno, "could not give up new privileges");
+    return 0;
+}
+
 int cage_leave_host(const char *who, bool stay, struct error *err)
 {
+    int ret = limits_vmm(err);
+    if (ret == 0)
+        ret = gain_nothing(err);
+    if (ret < 0)
+        return ret;
     if (!stay && !sanitized)
         namespaces_enter_vmm(who);
-    return capabilities_drop(false, err);
+    return capabilities_keep(0, err);
 }
 
 int cage_broker(const struct cage *cage, const struct landlock_path *paths, size_t n,
                 struct error *err)
 {
-    int ret = sanitized ? 0 : landlock_enter("husk-broker", paths, n, err);
+    int ret = limits_broker(err);
+    if (ret == 0)
+        ret = gain_nothing(err);
+    if (ret == 0 && !sanitized)
+        ret = landlock_enter("husk-broker", paths, n, err);
+    capabilities_bound(BROKER_CAPABILITIES);
+    if (ret == 0)
+        ret = capabilities_keep(BROKER_CAPABILITIES, err);
     return ret < 0 ? ret : cage_filter(cage, err);
 }
 
@@ -70,12 +97,15 @@ int cage_back_end(const struct cage *cage, const char *socket, struct error *err
     _cleanup_free_ char *copy = socket ? strdup(socket) : NULL;
     const struct landlock_path folder = {copy ? dirname(copy) : NULL, LANDLOCK_REMOVE};
     int ret = limits_back_end(err);
+    if (ret == 0)
+        ret = gain_nothing(err);
     if (ret < 0)
         return ret;
     namespaces_join_root(who, sanitized ? -1 : cage->root_fd);
     if (!sanitized)
         ret = landlock_enter(who, &folder, copy ? 1 : 0, err);
     if (ret == 0)
-        ret = capabilities_drop(copy || cage->role == CAGE_CONNECTOR, err);
+        ret = capabilities_keep(
+            copy || cage->role == CAGE_CONNECTOR ? CAPABILITY(CAP_DAC_OVERRIDE) : 0, err);
     return ret < 0 ? ret : cage_filter(cage, err);
 }

@@ -29,9 +29,9 @@ int cage_broker(const struct cage *cage, const struct landlock_path *paths, size
                 struct error *err);
 
 /**
- * cage_leave_host() - leave the host's namespaces, files too, and give up capabilities: what is opened by path is open. To be
- * called with one thread.
- * @stay: give up capabilities only.
+ * cage_leave_host() - the VMM's cage but for its filter: limits, the host's namespaces, files too, and capabilities. What is opened by
+ * path is open. To be called with one thread.
+ * @stay: in the host's namespaces.
  */
 int cage_leave_host(const char *who, bool stay, struct error *err);
 

@@ -17,14 +17,29 @@ static int lower(__rlimit_resource_t which, rlim_t most)
     return setrlimit(which, &limit) < 0 ? -errno : 0;
 }
 
-int limits_back_end(struct error *err)
+static int limit(rlim_t files, rlim_t bytes, struct error *err)
 {
     int ret = lower(RLIMIT_CORE, 0);
     if (ret == 0)
-        ret = lower(RLIMIT_NOFILE, LIMIT_BACK_END_FILES);
+        ret = lower(RLIMIT_NOFILE, files);
 #ifndef HUSK_SANITIZED /* whose shadow memory counts */
     if (ret == 0)
-        ret = lower(RLIMIT_DATA, LIMIT_BACK_END_BYTES);
+        ret = lower(RLIMIT_DATA, bytes);
 #endif
     return ret < 0 ? error_set_errno(err, ret, "could not limit memory and descriptors") : 0;
+}
+
+int limits_vmm(struct error *err)
+{
+    return limit(LIMIT_VMM_FILES, LIMIT_VMM_BYTES, err);
+}
+
+int limits_broker(struct error *err)
+{
+    return limit(LIMIT_BACK_END_FILES, LIMIT_BACK_END_BYTES, err);
+}
+
+int limits_back_end(struct error *err)
+{
+    return limit(LIMIT_BACK_END_FILES, LIMIT_BACK_END_BYTES, err);
 }

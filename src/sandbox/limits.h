@@ -9,6 +9,16 @@
 #define LIMIT_BACK_END_BYTES GIB(1)
 #define LIMIT_BACK_END_FILES 4096u
 
+/* The VMM's: guest memory, which is shared, does not count. */
+#define LIMIT_VMM_BYTES GIB(16)
+#define LIMIT_VMM_FILES 65536u
+
+/** limits_vmm() - memory, descriptors, and no core dump. */
+int limits_vmm(struct error *err);
+
+/** limits_broker() - what its back-ends may have, who inherit it. */
+int limits_broker(struct error *err);
+
 /** limits_back_end() - memory, descriptors, and no core dump, which would hold guest memory. */
 int limits_back_end(struct error *err);
 

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "sandbox/capabilities.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -65,7 +66,7 @@ static int keep_rights(void)
 }
 
 /** become_owner() - of a user namespace, with this process's own number in it and all rights there. Returns 0 or -errno. */
-static int become_owner(int others)
+static int become_owner(const char *who, int others)
 {
     char map[64];
     unsigned uid = geteuid();
@@ -73,7 +74,9 @@ static int become_owner(int others)
     if (unshare(CLONE_NEWUSER | others) < 0)
         return -errno;
     int ret = write_text("/proc/self/uid_map", map);
-    return ret < 0 ? ret : keep_rights();
+    if (ret < 0)
+        log_info("%s: is nobody in its user namespace: %s", who, strerror(-ret));
+    return keep_rights();
 }
 
 /** hold_open() - of make_root(): the child, whose namespace is taken up as long as it is there. */
@@ -118,13 +121,16 @@ static int make_root(void)
     return fd;
 }
 
-/** leave_network() - and IPC, with the right to do so or as the owner of a user namespace. */
+/**
+ * leave_network() - and IPC, with the right to do so or as the owner of a user namespace. Whoever has some rights but not that one, as
+ * root of a container, stays: it would lose them all, and with them files that it was given.
+ */
 static void leave_network(const char *who)
 {
     int others = CLONE_NEWNET | CLONE_NEWIPC;
     int ret = unshare(others) < 0 ? -errno : 0;
-    if (ret == -EPERM)
-        ret = become_owner(others);
+    if (ret == -EPERM && !capabilities_any())
+        ret = become_owner(who, others);
     if (ret < 0)
         log_info("%s: stays in the host's network and IPC namespaces: %s", who, strerror(-ret));
 }
@@ -149,10 +155,12 @@ void namespaces_enter_vmm(const char *who)
         log_info("%s: keeps the host's files in sight: %s", who, strerror(-ret));
 }
 
-pid_t namespaces_fork(void)
+pid_t namespaces_fork(int *pidfd)
 {
-    long pid = syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL);
-    return pid < 0 && errno != EAGAIN && errno != ENOMEM ? fork() : (pid_t)pid;
+    long pid = syscall(SYS_clone, CLONE_PIDFD | CLONE_NEWPID | SIGCHLD, NULL, pidfd, NULL, NULL);
+    if (pid < 0 && errno != EAGAIN && errno != ENOMEM)
+        pid = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, pidfd, NULL, NULL);
+    return (pid_t)pid;
 }
 
 void namespaces_join_root(const char *who, int root_fd)

@@ -21,16 +21,15 @@ struct namespaces {
  * back-ends are given; the files of the host stay.
  * @who: for the log.
  *
- * Without the right to do so it is taken by a user namespace, in which this process is whom it was. To be called with one
- * thread.
+ * Without any rights it is taken by a user namespace, in which this process is whom it was. To be called with one thread.
  */
 void namespaces_enter_broker(const char *who, struct namespaces *namespaces);
 
 /** namespaces_enter_vmm() - in the same way leave all of the host's, files too. Nothing can be opened by path afterwards. */
 void namespaces_enter_vmm(const char *who);
 
-/** namespaces_fork() - fork(), the child alone in a PID namespace where the kernel lets it. */
-pid_t namespaces_fork(void);
+/** namespaces_fork() - fork(), the child alone in a PID namespace where the kernel lets it. @pidfd: the child's. */
+pid_t namespaces_fork(int *pidfd);
 
 /** namespaces_join_root() - into the mount namespace @root_fd, which is closed; -1 does nothing. */
 void namespaces_join_root(const char *who, int root_fd);

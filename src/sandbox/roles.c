@@ -33,8 +33,9 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .holds = "the VMM's socket, taps, its ends of the console's sockets, sockets that host "
                      "programs connect to, the log",
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
-                      &calls_brokering, &calls_program, &calls_opening, &calls_back_end,
-                      &calls_disk, &calls_tap, &calls_console, &calls_streams, &calls_connecting},
+                      &calls_brokering, &calls_program, &calls_opening, &calls_opening_disk,
+                      &calls_opening_tap, &calls_opening_streams, &calls_back_end, &calls_disk,
+                      &calls_tap, &calls_console, &calls_streams, &calls_connecting},
         },
     [CAGE_BLK] =
         {
@@ -42,6 +43,7 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .process = "a disk's back-end",
             .opens = "nothing",
             .holds = "its front-end's socket, guest RAM, the disk, the log",
+            .has = CAGE_DISKS,
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
                       &calls_back_end, &calls_disk, &calls_listening},
         },
@@ -60,6 +62,7 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .process = "a network interface's back-end",
             .opens = "nothing",
             .holds = "its front-end's socket, guest RAM, its tap's queues, the log",
+            .has = CAGE_TAPS,
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
                       &calls_back_end, &calls_tap, &calls_listening},
         },
@@ -70,6 +73,7 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .opens = "nothing",
             .holds = "its front-end's socket, guest RAM, a socket of the VMM's or its own "
                      "terminal, the log",
+            .has = CAGE_CONSOLES,
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
                       &calls_back_end, &calls_console, &calls_listening},
         },
@@ -80,6 +84,7 @@ const struct cage_role_of cage_roles[CAGE_ROLES] = {
             .opens = "nothing; its connector is asked for connections to host programs",
             .holds = "its front-end's socket, guest RAM, the socket that host programs connect to, "
                      "their connections, its connector's socket, the log",
+            .has = CAGE_STREAMS,
             .lists = {&calls_process, &calls_threads, &calls_messages, &calls_events,
                       &calls_back_end, &calls_streams, &calls_listening},
         },
@@ -97,7 +102,7 @@ size_t cage_calls(enum cage_role role, unsigned extra, struct call_list *lists)
 {
     size_t n = 0;
     for (const struct cage_list *const *list = cage_roles[role].lists; *list; list++)
-        if (((*list)->extra & ~extra) == 0)
+        if (((*list)->extra & ~(extra | cage_roles[role].has)) == 0)
             lists[n++] = (*list)->calls;
     return n;
 }

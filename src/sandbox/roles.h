@@ -27,9 +27,14 @@ enum cage_extra {
         2, /* the connector; the broker of a device that has one, or of another program's */
     CAGE_PRIVATE = 4, /* a guest with private memory */
     CAGE_SNP = 8,     /* a guest that the secure processor isolates */
+    /* What the broker starts back-ends for, whose calls its own filter has to let through. */
+    CAGE_DISKS = 16,
+    CAGE_TAPS = 32,
+    CAGE_CONSOLES = 64,
+    CAGE_STREAMS = 128,
 };
 
-#define CAGE_LISTS_MAX 16
+#define CAGE_LISTS_MAX 20
 
 struct cage_list {
     const char *title;
@@ -42,6 +47,7 @@ struct cage_role_of {
     const char *process;                           /* who that is */
     const char *opens;                             /* what it may open after its start, in words */
     const char *holds;                             /* the descriptors it has */
+    unsigned has;                                  /* of enum cage_extra, always */
     const struct cage_list *lists[CAGE_LISTS_MAX]; /* ended by NULL */
 };
 

@@ -37,13 +37,13 @@ static const struct call_rule disk[] = {
     CALL(getrusage),
 };
 
-const struct cage_list calls_disk = {"A disk", CALLS(disk), 0};
+const struct cage_list calls_disk = {"A disk", CALLS(disk), CAGE_DISKS};
 
 static const struct call_rule tap[] = {
     CALL(readv), CALL(writev), IOCTL(TUNSETVNETHDRSZ), IOCTL(TUNSETOFFLOAD), IOCTL(TUNSETQUEUE),
 };
 
-const struct cage_list calls_tap = {"A tap", CALLS(tap), 0};
+const struct cage_list calls_tap = {"A tap", CALLS(tap), CAGE_TAPS};
 
 static const struct call_rule console[] = {
     CALL(readv),
@@ -57,14 +57,14 @@ static const struct call_rule console[] = {
     IOCTL(TCSETS2),
 };
 
-const struct cage_list calls_console = {"A console", CALLS(console), 0};
+const struct cage_list calls_console = {"A console", CALLS(console), CAGE_CONSOLES};
 
 static const struct call_rule streams[] = {
     CALL(accept4),                            /* a host program */
     CALL(readv), CALL(shutdown), CALL(wait4), /* its connector's end */
 };
 
-const struct cage_list calls_streams = {"Streams", CALLS(streams), 0};
+const struct cage_list calls_streams = {"Streams", CALLS(streams), CAGE_STREAMS};
 
 static const struct call_rule connecting[] = {
     CALL_IF(socket, 0, AF_UNIX, "AF_UNIX"), CALL(connect),

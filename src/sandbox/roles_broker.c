@@ -22,16 +22,16 @@ static const struct call_rule brokering[] = {
     CALL(newfstatat),
     CALL(unlink),
     /* A back-end, alone in a namespace where the kernel makes one. */
-    CALL_IF(clone, 0, CLONE_NEWPID | SIGCHLD, "CLONE_NEWPID"),
-    CALL_IF(clone, 0, FORK_FLAGS, "as fork does"),
+    CALL_IF(clone, 0, CLONE_PIDFD | CLONE_NEWPID | SIGCHLD, "CLONE_PIDFD, CLONE_NEWPID"),
+    CALL_IF(clone, 0, CLONE_PIDFD | SIGCHLD, "CLONE_PIDFD"),
     CALL(execve),
     CALL_IF(prctl, 0, PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
     CALL(pipe2),
-    CALL_IF(socketpair, 0, AF_UNIX, "AF_UNIX"),
+    SOCKETPAIR(SOCK_STREAM),
     CALL(dup3),
     CALL(close_range),
-    CALL(pidfd_open),
-    CALL(pidfd_send_signal),
+    CALL_IF(pidfd_send_signal, 1, SIGKILL,
+            "SIGKILL"), /* to what it has started: it opens no other pidfd */
     CALL(wait4),
 };
 
@@ -61,7 +61,6 @@ static const struct call_rule program[] = {
     CALL(getgid),
     CALL(getegid),
     CALL(getppid),
-    CALL(tgkill),
     CALL(seccomp), /* asks what it knows */
 };
 
@@ -69,16 +68,7 @@ const struct cage_list calls_program = {"Starting a program", CALLS(program), 0}
 
 static const struct call_rule opening[] = {
     CALL(signalfd4),
-    CALL(io_uring_setup),
-    CALL(io_uring_register),
     CALL(getsockopt),
-    FCNTL(F_OFD_SETLK),
-    FCNTL(F_OFD_GETLK),
-    IOCTL(BLKGETSIZE64),
-    IOCTL(BLKSSZGET),
-    IOCTL(BLKPBSZGET),
-    IOCTL(BLKIOOPT),
-    IOCTL(TUNGETIFF),
     CALL_IF(setns, 1, CLONE_NEWNS, "CLONE_NEWNS"),
     CALL(capget),
     CALL(capset),
@@ -89,3 +79,27 @@ static const struct call_rule opening[] = {
 };
 
 const struct cage_list calls_opening = {"Making a back-end ready", CALLS(opening), 0};
+
+static const struct call_rule opening_disk[] = {
+    /* What is done by a ring no filter sees: the back-end restricts its own before it uses them. */
+    CALL(io_uring_setup), CALL(io_uring_register), FCNTL(F_OFD_SETLK), FCNTL(F_OFD_GETLK),
+    IOCTL(BLKGETSIZE64),  IOCTL(BLKSSZGET),        IOCTL(BLKPBSZGET),  IOCTL(BLKIOOPT),
+};
+
+const struct cage_list calls_opening_disk = {"Making a disk ready", CALLS(opening_disk),
+                                             CAGE_DISKS};
+
+static const struct call_rule opening_tap[] = {
+    IOCTL(TUNGETIFF),
+};
+
+const struct cage_list calls_opening_tap = {"Making a tap ready", CALLS(opening_tap), CAGE_TAPS};
+
+/* Its connector, and the socket between the two. */
+static const struct call_rule opening_streams[] = {
+    CALL_IF(clone, 0, FORK_FLAGS, "as fork does"),
+    SOCKETPAIR(SOCK_SEQPACKET),
+};
+
+const struct cage_list calls_opening_streams = {"Making streams ready", CALLS(opening_streams),
+                                                CAGE_STREAMS};

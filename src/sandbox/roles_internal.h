@@ -6,6 +6,7 @@
 #include "sandbox/roles.h"
 
 #include <seccomp.h>
+#include <sys/socket.h>
 
 #define CALL(call)                              \
     {                                           \
@@ -20,6 +21,14 @@
     {                                                                                   \
         .number = SCMP_SYS(call), .name = #call, .test = CALL_EQUAL, .argument = (arg), \
         .mask = (bits), .value = (want), .text = (words)                                \
+    }
+
+/* A connected pair: datagram sockets would reach any address. @type: SOCK_STREAM or SOCK_SEQPACKET. */
+#define SOCKETPAIR(type)                                                                        \
+    {                                                                                           \
+        .number = SCMP_SYS(socketpair), .name = "socketpair", .test = CALL_BOTH, .argument = 0, \
+        .mask = UINT32_MAX, .value = AF_UNIX, .and = 1,                                         \
+        .and_value = (uint32_t)(type) | (uint32_t)SOCK_CLOEXEC, .text = "AF_UNIX, " #type       \
     }
 
 #define CALL_ON_SELF(call)                                                                 \
@@ -63,6 +72,9 @@ extern const struct cage_list calls_of_broker;
 extern const struct cage_list calls_brokering;
 extern const struct cage_list calls_program;
 extern const struct cage_list calls_opening;
+extern const struct cage_list calls_opening_disk;
+extern const struct cage_list calls_opening_tap;
+extern const struct cage_list calls_opening_streams;
 
 /* roles_backends.c */
 extern const struct cage_list calls_back_end; /* the vhost-user server */

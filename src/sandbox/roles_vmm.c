@@ -67,7 +67,7 @@ static const struct call_rule machine[] = {
     CALL(ftruncate),
     FCNTL(F_ADD_SEALS),
     CALL(mincore),
-    CALL_IF(socketpair, 0, AF_UNIX, "AF_UNIX"), /* what a back-end says unasked */
+    SOCKETPAIR(SOCK_STREAM), /* what a back-end says unasked */
     CALL(rt_sigpending),
     CALL_IF(sched_setaffinity, 0, 0, "of the calling thread"),
     CALL_IF(prctl, 0, PR_SCHED_CORE, "PR_SCHED_CORE"),
@@ -119,7 +119,7 @@ const struct cage_list calls_consoles = {"Consoles", CALLS(consoles), 0};
 /* Its end is waited for; it is killed by a descriptor. */
 static const struct call_rule of_broker[] = {
     CALL(wait4),
-    CALL(pidfd_send_signal),
+    CALL_IF(pidfd_send_signal, 1, SIGKILL, "SIGKILL"),
 };
 
 const struct cage_list calls_of_broker = {"Towards the broker", CALLS(of_broker), 0};

@@ -60,20 +60,17 @@ static void cleanup_context(scmp_filter_ctx *context)
 static int add_rule(scmp_filter_ctx context, const struct call_rule *rule)
 {
     uint32_t action = rule->refusal ? SCMP_ACT_ERRNO((uint32_t)rule->refusal) : SCMP_ACT_ALLOW;
-    struct scmp_arg_cmp compare = {.arg = rule->argument, .op = SCMP_CMP_MASKED_EQ};
-    switch (rule->test) {
-    case CALL_ANY:
-        return seccomp_rule_add_array(context, action, rule->number, 0, NULL);
-    case CALL_OWN_PID: /* the kernel reads 32 bits of it */
-        compare.datum_a = UINT32_MAX;
-        compare.datum_b = (uint32_t)getpid();
-        break;
-    default:
-        compare.datum_a = rule->mask;
-        compare.datum_b = rule->value;
-        break;
+    struct scmp_arg_cmp compare[2] = {
+        {.arg = rule->argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = rule->mask, rule->value},
+        {.arg = rule->and, .op = SCMP_CMP_MASKED_EQ, .datum_a = UINT32_MAX, rule->and_value},
+    };
+    if (rule->test == CALL_OWN_PID) { /* the kernel reads 32 bits of it */
+        compare[0].datum_a = UINT32_MAX;
+        compare[0].datum_b = (uint32_t)getpid();
     }
-    return seccomp_rule_add_array(context, action, rule->number, 1, &compare);
+    static const unsigned n_compared[] = {
+        [CALL_ANY] = 0, [CALL_EQUAL] = 1, [CALL_BOTH] = 2, [CALL_OWN_PID] = 1};
+    return seccomp_rule_add_array(context, action, rule->number, n_compared[rule->test], compare);
 }
 
 /** export_program() - libseccomp writes a finished program to a descriptor only. */

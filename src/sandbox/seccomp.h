@@ -22,6 +22,7 @@ enum seccomp_mode {
 enum call_test {
     CALL_ANY,
     CALL_EQUAL,   /* (argument & mask) == value */
+    CALL_BOTH,    /* the same, and argument @and is @and_value */
     CALL_OWN_PID, /* the argument is the process's own id */
 };
 
@@ -31,9 +32,11 @@ struct call_rule {
     const char *name;
     enum call_test test;
     unsigned argument;    /* from 0 */
-    uint64_t mask, value; /* of CALL_EQUAL */
-    const char *text;     /* the argument in words: "TCGETS", "no PROT_EXEC" */
-    int refusal; /* > 0: not allowed after all, but answered with this errno in every mode */
+    uint64_t mask, value; /* of CALL_EQUAL and CALL_BOTH */
+    unsigned and;         /* of CALL_BOTH: another argument */
+    uint32_t and_value;
+    const char *text; /* the argument in words: "TCGETS", "no PROT_EXEC" */
+    int refusal;      /* > 0: not allowed after all, but answered with this errno in every mode */
 };
 
 struct call_list {

@@ -7,6 +7,7 @@
 #include "api/event_monitor.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "config/device_list.h"
@@ -240,7 +241,12 @@ static int enter_cage(struct vmm *vmm, struct error *err)
         .thp = config->memory.thp,
     };
     memory_look(&vmm->memory_host, &memory);
-    int ret = enter_landlock(config, err);
+    /* What the command line named by number stays open. */
+    const int named[] = {config->event_monitor.fd, log_fd()};
+    int ret = fd_close_inherited(named, ARRAY_SIZE(named));
+    if (ret < 0)
+        log_info("husk: keeps the descriptors it was started with: %s", strerror(-ret));
+    ret = enter_landlock(config, err);
     if (ret < 0)
         return ret;
     /* Landlock lets nobody mount. What --landlock-rules name stays in sight. */
