@@ -175,7 +175,9 @@ static const char *name_of(int fd, char name[static PATH_MAX])
 int blk_disk_open(struct blk_disk *disk, const struct blk_options *options, struct error *err)
 {
     char path[PATH_MAX];
-    const char *name = options->path ? options->path : name_of(options->file_fd, path);
+    const char *name = options->path        ? options->path
+                       : options->file_name ? options->file_name
+                                            : name_of(options->file_fd, path);
     *disk = (struct blk_disk){.readonly = options->readonly,
                               .direct = options->direct,
                               .memory_align = 1,

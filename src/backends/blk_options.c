@@ -17,6 +17,7 @@
 enum option_id {
     OPT_PATH = BACKEND_OPTION_FIRST,
     OPT_FILE_FD,
+    OPT_FILE_NAME,
     OPT_READONLY,
     OPT_DIRECT,
     OPT_NUM_QUEUES,
@@ -36,6 +37,7 @@ enum option_id {
 const struct option blk_long_options[] = {
     {"path", required_argument, NULL, OPT_PATH},
     {"file-fd", required_argument, NULL, OPT_FILE_FD},
+    {"file-name", required_argument, NULL, OPT_FILE_NAME},
     {"readonly", no_argument, NULL, OPT_READONLY},
     {"direct", no_argument, NULL, OPT_DIRECT},
     {"num-queues", required_argument, NULL, OPT_NUM_QUEUES},
@@ -56,6 +58,7 @@ const struct option blk_long_options[] = {
 const char blk_options_help[] =
     "  --path FILE              the raw image file or block device (or --file-fd)\n"
     "  --file-fd N              the same, already open\n"
+    "  --file-name TEXT         what messages call that\n"
     "  --readonly               refuse writes\n"
     "  --direct                 go around the host's page cache (O_DIRECT)\n"
     "  --num-queues N           queues, 1 to 64 (1)\n"
@@ -85,7 +88,15 @@ void blk_options_init(struct blk_options *options)
 void blk_options_clear(struct blk_options *options)
 {
     free(options->path);
-    options->path = NULL;
+    free(options->file_name);
+    options->path = options->file_name = NULL;
+}
+
+static int set_copy(char **to, const char *value, struct error *err)
+{
+    free(*to);
+    *to = strdup(value);
+    return *to ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
 static int set_lock(enum blk_lock_kind *kind, const char *value, struct error *err)
@@ -119,10 +130,10 @@ static int set_text(struct blk_options *o, int val, const char *value, struct er
         memcpy(o->serial, value, len + 1);
         return 0;
     }
+    case OPT_FILE_NAME:
+        return set_copy(&o->file_name, value, err);
     default: /* OPT_PATH */
-        free(o->path);
-        o->path = strdup(value);
-        return o->path ? 0 : error_set(err, -ENOMEM, "out of memory");
+        return set_copy(&o->path, value, err);
     }
 }
 

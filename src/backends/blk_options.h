@@ -15,7 +15,8 @@
 
 struct blk_options {
     char *path;
-    int file_fd; /* instead of path; -1 if not given */
+    int file_fd;     /* instead of path; -1 if not given */
+    char *file_name; /* what messages call it; NULL: its path, if /proc tells that */
     bool readonly, direct;
     unsigned n_queues, queue_size;
     char serial[BLK_SERIAL_BYTES + 1];

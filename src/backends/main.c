@@ -34,6 +34,7 @@ enum {
     OPTION_LOG_FORMAT,
     OPTION_SECCOMP,
     OPTION_ROOT_FD,
+    OPTION_PID,
     OPTION_HELP
 };
 
@@ -43,8 +44,9 @@ static const struct option common_options[] = {
     {"name", required_argument, NULL, OPTION_NAME},
     {"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
     {"seccomp", required_argument, NULL, OPTION_SECCOMP},
-    /* The broker's, not for people: a mount namespace to go into. */
+    /* The broker's, not for people: a mount namespace to go into, and which process this is to the host. */
     {"root-fd", required_argument, NULL, OPTION_ROOT_FD},
+    {"pid", required_argument, NULL, OPTION_PID},
     {"help", no_argument, NULL, OPTION_HELP},
 };
 
@@ -118,6 +120,9 @@ static int set_common(struct settings *settings, int option, const char *value, 
         return set_fd(&settings->fd, "--fd", value, err);
     case OPTION_ROOT_FD:
         return set_fd(&settings->root_fd, "--root-fd", value, err);
+    case OPTION_PID:
+        log_set_pid(atoi(value));
+        return 0;
     case OPTION_NAME:
         settings->name = value;
         return 0;
@@ -222,14 +227,13 @@ static int serve(const struct backend_kind *kind, void *state, const struct sett
                  struct error *err)
 {
     const char *name = settings->name ? settings->name : kind->name;
-    int ret = fd_close_inherited(NULL, 0);
-    if (ret < 0)
-        log_info("%s: keeps the descriptors it was started with: %s", name, strerror(-ret));
+    if (settings->root_fd < 0) /* the broker gives no others */
+        fd_close_inherited(NULL, 0);
     _cleanup_close_ int stop_fd = take_signals(err);
     if (stop_fd < 0)
         return STATUS_ERROR;
     struct vu_backend backend = {.name = name, .seccomp = settings->seccomp};
-    ret = kind->open(state, &backend, err);
+    int ret = kind->open(state, &backend, err);
     if (ret < 0)
         return ret == -EINVAL ? STATUS_USAGE : STATUS_ERROR;
     int listener = settings->socket ? vu_listen(settings->socket, err) : -1;

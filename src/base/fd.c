@@ -11,6 +11,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* How many descriptors are tried one by one where no /proc tells which there are. */
+#define FDS_WITHOUT_PROC 65536
+
 void fd_fill_standard(void)
 {
     int fd = 0;
@@ -37,28 +40,28 @@ void fd_close_others(int *keep, unsigned n)
     close_range((unsigned)first, ~0u, 0);
 }
 
-static bool is_among(int fd, const int *fds, unsigned n)
+/** close_if_inherited() - exec would not have closed it, and it is not among @keep. */
+static void close_if_inherited(int fd, const int *keep, unsigned n)
 {
+    int flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
+    if (flags < 0 || flags & FD_CLOEXEC)
+        return;
     for (unsigned i = 0; i < n; i++)
-        if (fds[i] == fd)
-            return true;
-    return false;
+        if (keep[i] == fd)
+            return;
+    close(fd);
 }
 
-int fd_close_inherited(const int *keep, unsigned n)
+void fd_close_inherited(const int *keep, unsigned n)
 {
     DIR *folder = opendir("/proc/self/fd");
-    if (!folder)
-        return -errno;
     const struct dirent *entry;
-    while ((entry = readdir(folder)) != NULL) {
-        int fd = atoi(entry->d_name);
-        int flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
-        if (flags >= 0 && !(flags & FD_CLOEXEC) && !is_among(fd, keep, n))
-            close(fd);
-    }
-    closedir(folder);
-    return 0;
+    while (folder && (entry = readdir(folder)) != NULL)
+        close_if_inherited(atoi(entry->d_name), keep, n);
+    if (folder)
+        closedir(folder);
+    for (int fd = STDERR_FILENO + 1; !folder && fd < FDS_WITHOUT_PROC; fd++)
+        close_if_inherited(fd, keep, n);
 }
 
 int fd_open_file(const char *path, uint64_t *size, struct error *err)

@@ -21,10 +21,8 @@ void fd_close_others(int *keep, unsigned n);
  * fd_close_inherited() - every descriptor above standard error that was there before this program: husk opens none that exec would not
  * close, so that those are they.
  * @keep: @n that stay.
- *
- * Return: 0, or -errno if /proc does not tell which there are.
  */
-int fd_close_inherited(const int *keep, unsigned n);
+void fd_close_inherited(const int *keep, unsigned n);
 
 /** fd_open_file() - open @path for reading, close-on-exec, and refuse anything but a regular file.
  * @size: the file's size in bytes.

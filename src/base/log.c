@@ -56,12 +56,19 @@ int log_open(const char *path, struct error *err)
     return 0;
 }
 
+void log_set_pid(int pid)
+{
+    remembered_pid = pid;
+}
+
 void log_remember_pid(void)
 {
     char text[16];
     ssize_t n = readlink("/proc/self", text, sizeof(text) - 1);
-    text[n > 0 ? n : 0] = '\0';
-    remembered_pid = atoi(text);
+    if (n <= 0)
+        return;
+    text[n] = '\0';
+    log_set_pid(atoi(text));
 }
 
 int log_pid(void)

@@ -25,7 +25,10 @@ enum log_format log_format_in_use(void);
 /** log_open() - append to @path from now on; created with mode 0600. Returns 0 or -errno. */
 int log_open(const char *path, struct error *err);
 
-/** log_remember_pid() - have lines tell the number that the host knows this process by, though it may be 1 to itself. */
+/** log_set_pid() - the number that the host knows this process by, though it may be 1 to itself. */
+void log_set_pid(int pid);
+
+/** log_remember_pid() - the same, if it can be found out. */
 void log_remember_pid(void);
 
 /** log_pid() - what lines tell. */

@@ -103,6 +103,8 @@ static void add_program(struct paths *paths, const char *program)
 
 static void add_device(struct paths *paths, const struct device_entry *device)
 {
+    /* To be connected to, which Landlock has no say in: it is in sight, no more. */
+    add(paths, device->socket, 0);
     if (device->socket)
         return;
     if (device->kind == DEVICE_DISK)

@@ -12,7 +12,7 @@
 #define FDS_MAX (SOURCE_FDS_MAX + 4)
 
 static void make_words(struct backend_words *words, const char *program,
-                       const struct device_entry *device, bool again, int root_fd,
+                       const struct device_entry *device, bool again, int root_fd, pid_t pid,
                        enum seccomp_mode seccomp)
 {
     const struct source_kind *kind = source_kind_of(device);
@@ -31,6 +31,7 @@ static void make_words(struct backend_words *words, const char *program,
         backend_words_add(words, "-v");
     if (root_fd >= 0)
         backend_words_number(words, "--root-fd", (uint64_t)root_fd);
+    backend_words_number(words, "--pid", (uint64_t)pid);
     words->argv[words->n] = NULL;
 }
 
@@ -52,7 +53,7 @@ static int place_fds(const int *from, const int *to, unsigned n)
 
 int broker_backend_exec(const struct broker_context *context, const struct device_entry *device,
                         bool again, int socket_fd, const struct source_fds *fds, int root_fd,
-                        int status_fd)
+                        int status_fd, pid_t pid)
 {
     int from[FDS_MAX] = {log_fd(), socket_fd}, to[FDS_MAX] = {STDERR_FILENO, BACKEND_SOCKET_FD};
     unsigned n = 2;
@@ -71,7 +72,7 @@ int broker_backend_exec(const struct broker_context *context, const struct devic
     if (ret < 0)
         return ret;
     struct backend_words words = {.n = 0};
-    make_words(&words, context->program, device, again, root_at,
+    make_words(&words, context->program, device, again, root_at, pid,
                (enum seccomp_mode)context->config->seccomp);
     execv(context->program, (char *const *)words.argv);
     return -errno;

@@ -73,9 +73,10 @@ int broker_cage(const struct broker_context *context, struct error *err);
  * @socket_fd, @fds: handed to it, and @root_fd, unless that is -1; every other descriptor is closed but for the log, its standard error.
  * @root_fd: of struct namespaces.
  * @status_fd: stays open until exec.
+ * @pid: what the broker knows this process by.
  */
 int broker_backend_exec(const struct broker_context *context, const struct device_entry *device,
                         bool again, int socket_fd, const struct source_fds *fds, int root_fd,
-                        int status_fd);
+                        int status_fd, pid_t pid);
 
 #endif

@@ -128,26 +128,31 @@ become_backend(const struct broker_state *state, unsigned device, bool again, in
 {
     const struct broker_context *context = state->context;
     struct device_entry entry = config_device(context->config, device);
-    struct pollfd broker = {.fd = status_fd};
+    pid_t pid;
     int ret = 0;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         ret = -errno;
-    /* The one who reads the pipe may have ended before that. Its number is not to be seen from here. */
+    /* The broker may have ended before that: nothing comes then. */
+    if (read(status_fd, &pid, sizeof(pid)) != (ssize_t)sizeof(pid))
+        _exit(1);
+    struct pollfd broker = {.fd = status_fd};
     if (poll(&broker, 1, 0) != 0)
         _exit(1);
     if (ret == 0)
         ret = broker_backend_exec(context, &entry, again, socket_fd, fds, state->namespaces.root_fd,
-                                  status_fd);
+                                  status_fd, pid);
     if (write(status_fd, &ret, sizeof(ret)) != (ssize_t)sizeof(ret))
         _exit(2);
     _exit(1);
 }
 
-/** wait_for_exec() - what the new process says on its pipe, which exec closes. Returns 0 or -errno. */
-static int wait_for_exec(int status_fd)
+/** wait_for_exec() - tell the new process its number; what it says on its socket, which exec closes. Returns 0 or -errno. */
+static int wait_for_exec(int status_fd, pid_t pid)
 {
     int code = 0;
-    ssize_t n;
+    ssize_t n = send(status_fd, &pid, sizeof(pid), MSG_NOSIGNAL);
+    if (n < 0)
+        return -errno;
     do
         n = read(status_fd, &code, sizeof(code));
     while (n < 0 && errno == EINTR);
@@ -162,8 +167,8 @@ static int fork_backend(struct broker_state *state, unsigned device, bool again,
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return error_set_errno(err, -errno, "could not make the back-end's socket");
     _cleanup_close_ int ours = pair[0], theirs = pair[1];
-    if (pipe2(status, O_CLOEXEC) < 0)
-        return error_set_errno(err, -errno, "could not make a pipe");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, status) < 0)
+        return error_set_errno(err, -errno, "could not make the new process's socket");
     _cleanup_close_ int from_child = status[0], to_parent = status[1];
 
     _cleanup_close_ int pidfd = -1;
@@ -176,7 +181,7 @@ static int fork_backend(struct broker_state *state, unsigned device, bool again,
     }
     cleanup_close(&to_parent);
     to_parent = -1;
-    int ret = wait_for_exec(from_child);
+    int ret = wait_for_exec(from_child, pid);
     if (ret < 0) {
         cleanup_close(&ours); /* upon which it ends, had it come so far */
         ours = -1;
@@ -340,15 +345,6 @@ static int close_others(const struct broker_state *state)
     return 0;
 }
 
-/** needs_backends() - whether there is any to be started here. */
-static bool needs_backends(const struct broker_state *state)
-{
-    for (unsigned i = 0; i < state->n; i++)
-        if (!config_device(state->context->config, i).socket)
-            return true;
-    return false;
-}
-
 /** detach() - from the terminal and its signals. The broker ends with husk by its socket alone: it has to clean up. */
 static int detach(void)
 {
@@ -381,8 +377,7 @@ void broker_process(const struct broker_context *context)
         ret = detach();
     }
     if (ret == 0) {
-        if (needs_backends(&state))
-            namespaces_enter_broker("husk-broker", &state.namespaces);
+        namespaces_enter_broker("husk-broker", &state.namespaces);
         broker_sockets_open(context->config, &state.sockets);
         ret = close_others(&state);
         if (ret == 0 && broker_cage(context, &err) < 0) {

@@ -83,8 +83,10 @@ int cage_broker(const struct cage *cage, const struct landlock_path *paths, size
     int ret = limits_broker(err);
     if (ret == 0)
         ret = gain_nothing(err);
-    if (ret == 0 && !sanitized)
+    if (ret == 0 && !sanitized) {
+        namespaces_show_only("husk-broker", paths, n);
         ret = landlock_enter("husk-broker", paths, n, err);
+    }
     capabilities_bound(BROKER_CAPABILITIES);
     if (ret == 0)
         ret = capabilities_keep(BROKER_CAPABILITIES, err);

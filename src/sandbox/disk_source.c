@@ -166,6 +166,7 @@ static void words(const struct device_entry *device, bool again, struct backend_
 {
     const struct disk_config *disk = device->disk;
     backend_words_number(to, "--file-fd", BACKEND_FIRST_FD);
+    backend_words_text(to, "--file-name", disk->path);
     backend_words_number(to, "--num-queues", disk->num_queues);
     backend_words_number(to, "--queue-size", disk->queue_size);
     backend_words_text(to, "--lock", disk->lock_granularity == LOCK_FULL ? "full" : "byte-range");

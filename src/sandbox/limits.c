@@ -5,6 +5,12 @@
 #include <errno.h>
 #include <sys/resource.h>
 
+#ifdef HUSK_SANITIZED /* shadow memory counts */
+static const bool sanitized = true;
+#else
+static const bool sanitized = false;
+#endif
+
 /** lower() - to @most; what is lower already stays. */
 static int lower(__rlimit_resource_t which, rlim_t most)
 {
@@ -22,10 +28,8 @@ static int limit(rlim_t files, rlim_t bytes, struct error *err)
     int ret = lower(RLIMIT_CORE, 0);
     if (ret == 0)
         ret = lower(RLIMIT_NOFILE, files);
-#ifndef HUSK_SANITIZED /* whose shadow memory counts */
-    if (ret == 0)
+    if (ret == 0 && !sanitized)
         ret = lower(RLIMIT_DATA, bytes);
-#endif
     return ret < 0 ? error_set_errno(err, ret, "could not limit memory and descriptors") : 0;
 }
 

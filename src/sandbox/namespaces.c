@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "sandbox/capabilities.h"
+#include "sandbox/view.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -20,13 +22,21 @@
 /* Any folder that is there on every Linux: it is mounted over in a namespace of its own. */
 #define MOUNT_POINT "/proc"
 
-/** empty_root() - a mount namespace of this process's own, whose root is an empty folder. Returns 0 or -errno. */
-static int empty_root(void)
+#define FOLDER_FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+/** mount_folder() - an empty folder at MOUNT_POINT in a mount namespace of this process's own. Returns 0 or -errno. */
+static int mount_folder(unsigned long more_flags, const char *options)
 {
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("none", MOUNT_POINT, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
-              "size=4k,mode=0555") < 0 ||
-        chdir(MOUNT_POINT) < 0)
+        mount("none", MOUNT_POINT, "tmpfs", FOLDER_FLAGS | more_flags, options) < 0)
+        return -errno;
+    return 0;
+}
+
+/** enter_folder() - at MOUNT_POINT: it is this process's root, and the one before is out of sight. Returns 0 or -errno. */
+static int enter_folder(void)
+{
+    if (chdir(MOUNT_POINT) < 0)
         return -errno;
     /* An initramfs, which is the root of all, can be moved out of sight only. */
     if (syscall(SYS_pivot_root, ".", ".") == 0) {
@@ -36,6 +46,13 @@ static int empty_root(void)
         return -errno;
     }
     return chdir("/") < 0 ? -errno : 0;
+}
+
+/** empty_root() - a mount namespace of this process's own, whose root is an empty folder. Returns 0 or -errno. */
+static int empty_root(void)
+{
+    int ret = mount_folder(MS_RDONLY, "size=4k,mode=0555");
+    return ret < 0 ? ret : enter_folder();
 }
 
 /** write_text() - to the file @path. Returns 0 or -errno. */
@@ -151,6 +168,33 @@ void namespaces_enter_vmm(const char *who)
 {
     leave_network(who);
     int ret = empty_root();
+    if (ret < 0)
+        log_info("%s: keeps the host's files in sight: %s", who, strerror(-ret));
+}
+
+/** make_view() - a root of this process's own with what is at @paths, and the working directory @cwd. Returns 0 or -errno. */
+static int make_view(const char *cwd, const struct landlock_path *paths, size_t n)
+{
+    int ret = mount_folder(0, "size=1m,mode=0755");
+    if (ret < 0)
+        return ret;
+    ret = view_make(MOUNT_POINT, cwd, paths, n);
+    if (ret == 0 &&
+        mount(NULL, MOUNT_POINT, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | FOLDER_FLAGS, NULL) < 0)
+        ret = -errno;
+    if (ret == 0)
+        ret = enter_folder();
+    if (ret < 0) {
+        umount2(MOUNT_POINT, MNT_DETACH);
+        return ret;
+    }
+    return chdir(cwd) < 0 ? -errno : 0;
+}
+
+void namespaces_show_only(const char *who, const struct landlock_path *paths, size_t n)
+{
+    _cleanup_free_ char *cwd = getcwd(NULL, 0);
+    int ret = !cwd ? -errno : *cwd != '/' ? -ENOENT : make_view(cwd, paths, n);
     if (ret < 0)
         log_info("%s: keeps the host's files in sight: %s", who, strerror(-ret));
 }

@@ -26,7 +26,6 @@ static const struct call_rule brokering[] = {
     CALL_IF(clone, 0, CLONE_PIDFD | SIGCHLD, "CLONE_PIDFD"),
     CALL(execve),
     CALL_IF(prctl, 0, PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
-    CALL(pipe2),
     SOCKETPAIR(SOCK_STREAM),
     CALL(dup3),
     CALL(close_range),

@@ -243,10 +243,8 @@ static int enter_cage(struct vmm *vmm, struct error *err)
     memory_look(&vmm->memory_host, &memory);
     /* What the command line named by number stays open. */
     const int named[] = {config->event_monitor.fd, log_fd()};
-    int ret = fd_close_inherited(named, ARRAY_SIZE(named));
-    if (ret < 0)
-        log_info("husk: keeps the descriptors it was started with: %s", strerror(-ret));
-    ret = enter_landlock(config, err);
+    fd_close_inherited(named, ARRAY_SIZE(named));
+    int ret = enter_landlock(config, err);
     if (ret < 0)
         return ret;
     /* Landlock lets nobody mount. What --landlock-rules name stays in sight. */

@@ -22,7 +22,10 @@ int main(int argc, char **argv)
     int socket_fd = fd_of(argc, argv, "--fd"), file_fd = fd_of(argc, argv, "--file-fd");
     char text[2048] = "";
     size_t len = 0;
-    /* There where the kernel lets the broker make it: the last of its words and descriptors. */
+    /* The last of its words: what the host knows it by, which it does not tell. */
+    if (fd_of(argc, argv, "--pid") > 1)
+        argc -= 2;
+    /* Before that, where the kernel lets the broker make it, and the last of its descriptors. */
     int root_fd = fd_of(argc, argv, "--root-fd");
     if (root_fd >= 0) {
         close(root_fd);

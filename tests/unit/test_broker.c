@@ -32,12 +32,14 @@ static void a_back_end_gets_its_words_and_five_descriptors(void **state)
                        "ops_one_time_burst=8,ops_refill_time=9");
     struct broker *broker = start(f);
     struct link link = link_to(broker, 0, false);
-    char text[2048];
+    char text[2048], expected[512];
     read_line(link.fd, text, sizeof(text));
-    assert_string_equal(text,
-                        "blk --fd 3 --name root --file-fd 4 --num-queues 2 --queue-size 64 "
-                        "--lock full --readonly --serial S1 --bw-size 1048576 --bw-refill-time 100 "
-                        "--ops-size 7 --ops-one-time-burst 8 --ops-refill-time 9 fds 0 1 2 3 4");
+    snprintf(expected, sizeof(expected),
+             "blk --fd 3 --name root --file-fd 4 --file-name %s --num-queues 2 --queue-size 64 "
+             "--lock full --readonly --serial S1 --bw-size 1048576 --bw-refill-time 100 "
+             "--ops-size 7 --ops-one-time-burst 8 --ops-refill-time 9 fds 0 1 2 3 4",
+             f->image);
+    assert_string_equal(text, expected);
     unlink_from(&link);
     broker_stop(broker);
 }
