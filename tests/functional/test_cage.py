@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import tempfile
@@ -116,6 +117,77 @@ def test_husk_in_its_filter_starts_devices_again_and_ends_them(machine, tmp_path
     assert running.returncode == 128 + signal.SIGTERM, errors
 
 
+def broker(pid):
+    """The broker of a husk."""
+    return int(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.mark.usefixtures("needs_kvm")
+@pytest.mark.parametrize("mode", ["true", "false"])
+def test_no_process_of_a_vm_gains_privileges_or_leaves_a_core_with_or_without_filters(machine, tmp_path, mode):
+    image = tmp_path / "disk.raw"
+    image.write_bytes(bytes(1 << 20))
+    running = machine("--disk", f"path={image}", "--rng", "src=/dev/urandom", "--seccomp", mode)
+    wait_for(lambda: len(back_ends(running.pid)) == 2)
+    for pid in (running.pid, broker(running.pid), *back_ends(running.pid)):
+        wait_for(lambda pid=pid: {thread["NoNewPrivs"] for thread in tasks(pid)} == {"1"})
+        limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+        assert int(re.search(r"^Max data size +\d+ +(\d+) ", limits, re.MULTILINE)[1]) <= 16 << 30
+        assert int(re.search(r"^Max open files +\d+ +(\d+) ", limits, re.MULTILINE)[1]) <= 65536
+
+
+# CAP_DAC_OVERRIDE, CAP_SYS_CHROOT, CAP_SYS_ADMIN
+BROKERS_RIGHTS = 1 << 1 | 1 << 18 | 1 << 21
+
+
+@pytest.mark.usefixtures("needs_kvm")
+def test_the_broker_of_root_keeps_three_capabilities(machine):
+    if os.geteuid() != 0:
+        pytest.skip("only root has capabilities to give up")
+    running = machine("--rng", "src=/dev/urandom")
+    wait_for(lambda: tasks(broker(running.pid))[0]["Seccomp"] == "2")
+    state = tasks(broker(running.pid))[0]
+    for kind in ("CapPrm", "CapEff", "CapBnd"):
+        assert int(state[kind], 16) & ~BROKERS_RIGHTS == 0
+
+
+def inherited(pid, target):
+    """The descriptors of a process that are this file."""
+    found = []
+    for path in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found += [path.name] if os.readlink(path) == str(target) else []
+        except FileNotFoundError:
+            pass
+    return found
+
+
+@pytest.mark.usefixtures("needs_kvm")
+def test_what_husk_was_started_with_and_nobody_named_is_closed(husk, payloads, tmp_path):
+    stray, events = tmp_path / "stray", tmp_path / "events"
+    with open(stray, "wb") as left, open(events, "wb") as named:
+        command = [husk, "run", "--kernel", payloads / "spin.elf", "--memory", "size=64M", "--rng", "src=/dev/urandom",
+                   "--event-monitor", f"fd={named.fileno()}"]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              pass_fds=[left.fileno(), named.fileno()]) as process:
+            try:
+                wait_for(lambda: "booted" in events.read_text())
+                for pid in (process.pid, broker(process.pid), *back_ends(process.pid)):
+                    assert not inherited(pid, stray)
+                assert inherited(process.pid, events)
+            finally:
+                process.kill()
+        command = [backends.husk_backend(), "rng", "--socket", tmp_path / "socket"]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[left.fileno()]) as process:
+            try:
+                wait_for((tmp_path / "socket").exists)
+                wait_for(lambda: tasks(process.pid)[0]["Seccomp"] == "2")
+                assert not inherited(process.pid, stray)
+            finally:
+                process.kill()
+
+
 NAMESPACES = ("net", "ipc", "mnt", "pid")
 
 
@@ -164,6 +236,32 @@ def test_processes_of_a_vm_have_left_the_hosts_namespaces(machine, tmp_path):
     image.write_bytes(bytes(1 << 20))
     running = machine("--disk", f"path={image}", "--rng", "src=/dev/urandom")
     check_namespaces(running.pid)
+
+
+@pytest.mark.usefixtures("needs_kvm", "needs_namespaces")
+def test_the_broker_sees_what_devices_are_made_of_and_no_other_folder(machine, tmp_path):
+    disks, beside, linked = tmp_path / "disks", tmp_path / "beside", tmp_path / "linked"
+    for folder in (disks, beside, linked):
+        folder.mkdir()
+    (disks / "disk.raw").write_bytes(bytes(1 << 20))
+    (linked / "link").symlink_to("../disks/disk.raw")
+    running = machine("--disk", f"path={linked / 'link'}", "--rng", "src=/dev/urandom",
+                      "--vsock", f"cid=3,socket={disks / 'vsock'}")
+    wait_for(lambda: len(back_ends(running.pid)) == 3)
+    root = pathlib.Path(f"/proc/{broker(running.pid)}/root")
+    here = root / str(tmp_path).lstrip("/")
+    assert sorted(path.name for path in here.iterdir()) == ["disks", "linked"]
+    assert sorted(path.name for path in (here / "disks").iterdir()) == ["disk.raw", "vsock"]
+    assert [path.name for path in (root / "dev").iterdir()] == ["urandom"]
+    assert not (root / "proc").exists() and not (root / "run").exists()
+    # It is enough to start them again, and to say what is there now.
+    for pid in back_ends(running.pid):
+        if pathlib.Path(f"/proc/{pid}/comm").exists():
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len(back_ends(running.pid)) == 3)
+    assert running.poll() is None
+    running.kill()
+    wait_for(lambda: not (disks / "vsock").exists())
 
 
 @pytest.fixture

@@ -142,6 +142,20 @@ static bool is_its_purpose(size_t role, const char *call)
     return false;
 }
 
+static void only_a_broker_with_disks_makes_rings(void **state)
+{
+    (void)state;
+    struct call_list lists[CAGE_LISTS_MAX];
+    for (unsigned with = 0; with < 2; with++) {
+        size_t n = cage_calls(CAGE_BROKER, with ? CAGE_DISKS : ~(unsigned)CAGE_DISKS, lists);
+        bool found = false;
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < lists[i].n; j++)
+                found |= strncmp(lists[i].rules[j].name, "io_uring_", 9) == 0;
+        assert_int_equal(found, with);
+    }
+}
+
 static void no_filter_lets_a_process_open_connect_or_execute(void **state)
 {
     (void)state;
@@ -171,6 +185,8 @@ static void no_filter_lets_a_process_open_connect_or_execute(void **state)
         "userfaultfd",
         "perf_event_open",
         "pidfd_getfd",
+        "pidfd_open",
+        "sendmmsg",
         "rt_sigqueueinfo",
     };
     for (size_t role = 0; role < CAGE_ROLES; role++) {
@@ -189,6 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_page_says_what_the_filters_allow),
+        cmocka_unit_test(only_a_broker_with_disks_makes_rings),
         cmocka_unit_test(no_filter_lets_a_process_open_connect_or_execute),
     };
     return cmocka_run_group_tests_name("threat-model", tests, NULL, NULL);
