@@ -57,6 +57,12 @@ struct vsock_connection {
 
 #define VSOCK_BUCKETS 256u
 
+/* To the connector. */
+struct vsock_question {
+    struct vsock_connection *connection; /* NULL: gone since */
+    uint32_t port;
+};
+
 struct vsock_device {
     uint64_t cid;
     int listener; /* host programs connect here; -1 for nowhere */
@@ -66,9 +72,9 @@ struct vsock_device {
     int timer_fd;
     struct vsock_connection *buckets[VSOCK_BUCKETS];
     struct vsock_connection *first_ready, *last_ready;
-    struct vsock_connection *asked
-        [VSOCK_CONNECTIONS_MAX]; /* a ring of those that wait for the connector; NULL: gone since */
-    unsigned first_asked, n_asked;
+    struct vsock_question asked[VSOCK_CONNECTIONS_MAX]; /* by number, those that wait */
+    uint32_t first_asked;                               /* the oldest's number */
+    unsigned n_asked;
     unsigned n_connections;
     uint32_t next_port; /* the host's side of the next connection that the host begins */
     struct vsock_header refusals[VSOCK_REFUSALS_MAX];

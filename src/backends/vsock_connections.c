@@ -122,9 +122,9 @@ void vsock_drop(struct vsock_connection *connection)
     struct vsock_device *device = connection->device;
     /* The connector's answer finds nobody. */
     for (unsigned i = 0; i < device->n_asked; i++) {
-        unsigned at = (device->first_asked + i) % VSOCK_CONNECTIONS_MAX;
-        if (device->asked[at] == connection)
-            device->asked[at] = NULL;
+        uint32_t at = (device->first_asked + i) % VSOCK_CONNECTIONS_MAX;
+        if (device->asked[at].connection == connection)
+            device->asked[at].connection = NULL;
     }
     make_unready(connection);
     link_out(connection);

@@ -16,10 +16,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What the device's process sends at its end instead of a port, if the socket is to be removed. */
+/* What the device's process sends at its end instead of a question, if the socket is to be removed. */
 #define REMOVE_BYTES 1
 
+struct question {
+    uint32_t number, port;
+};
+
 struct answer {
+    struct question to;
     int32_t code; /* 0, with a descriptor; or -errno */
 };
 
@@ -36,9 +41,10 @@ static int connect_to(const char *path, uint32_t port)
     return take_fd(&fd);
 }
 
-static void send_answer(int fd, int result)
+/** send_answer() - @result: a descriptor or -errno. Returns 0 or -errno. */
+static int send_answer(int fd, const struct question *question, int result)
 {
-    struct answer answer = {.code = result < 0 ? result : 0};
+    struct answer answer = {.to = *question, .code = result < 0 ? result : 0};
     struct iovec iov = {&answer, sizeof(answer)};
     union {
         struct cmsghdr head;
@@ -52,7 +58,16 @@ static void send_answer(int fd, int result)
             .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(&control.head), &result, sizeof(result));
     }
-    (void)!sendmsg(fd, &msg, MSG_NOSIGNAL);
+    return sendmsg(fd, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/** answer_question() - returns 0, or -errno if the answer cannot be given. */
+static int answer_question(int fd, const char *path, const struct question *question)
+{
+    _cleanup_close_ int connected = connect_to(path, question->port);
+    int ret = send_answer(fd, question, connected);
+    /* A descriptor may be one too many on its way; an error is none. */
+    return ret < 0 && connected >= 0 ? send_answer(fd, question, ret) : ret;
 }
 
 /**
@@ -75,12 +90,11 @@ _Noreturn static void serve(int fd, const char *path, bool remove, const struct 
         log_error("%s", err.message);
         _exit(1);
     }
-    uint32_t port;
+    struct question question;
     ssize_t n;
-    while ((n = recv(fd, &port, sizeof(port), 0)) == (ssize_t)sizeof(port)) {
-        _cleanup_close_ int connected = connect_to(path, port);
-        send_answer(fd, connected);
-    }
+    while ((n = recv(fd, &question, sizeof(question), 0)) == (ssize_t)sizeof(question))
+        if (answer_question(fd, path, &question) < 0)
+            break;
     if (remove && n == REMOVE_BYTES)
         unlink(path);
     _exit(0);
@@ -104,18 +118,30 @@ int vsock_connector_start(struct vsock_connector *connector, const char *path, b
     return 0;
 }
 
-int vsock_connector_ask(const struct vsock_connector *connector, uint32_t port)
+int vsock_connector_ask(const struct vsock_connector *connector, uint32_t number, uint32_t port)
 {
+    const struct question question = {.number = number, .port = port};
     if (connector->fd < 0)
         return -ECONNREFUSED;
-    ssize_t n = send(connector->fd, &port, sizeof(port), MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = send(connector->fd, &question, sizeof(question), MSG_DONTWAIT | MSG_NOSIGNAL);
     return n < 0 ? -errno : 0;
 }
 
-int vsock_connector_answer(const struct vsock_connector *connector)
+/** received_fd() - what came with an answer. Returns -EMFILE if nothing did: there was no room for it here. */
+static int received_fd(struct msghdr *msg)
 {
-    struct answer answer = {0};
-    struct iovec iov = {&answer, sizeof(answer)};
+    struct cmsghdr *head = CMSG_FIRSTHDR(msg);
+    if (!head || head->cmsg_type != SCM_RIGHTS || head->cmsg_len != CMSG_LEN(sizeof(int)))
+        return -EMFILE;
+    int fd;
+    memcpy(&fd, CMSG_DATA(head), sizeof(fd));
+    return fd;
+}
+
+int vsock_connector_answer(const struct vsock_connector *connector, struct vsock_answer *answer)
+{
+    struct answer got = {0};
+    struct iovec iov = {&got, sizeof(got)};
     union {
         struct cmsghdr head;
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -123,18 +149,23 @@ int vsock_connector_answer(const struct vsock_connector *connector)
     struct msghdr msg = {.msg_iov = &iov,
                          .msg_iovlen = 1,
                          .msg_control = &control,
-                         .msg_controllen = sizeof(control)};
+                         .msg_controllen = CMSG_LEN(sizeof(int))}; /* one, and no more */
     ssize_t n = recvmsg(connector->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0)
-        return errno == EINTR ? -EAGAIN : -errno;
-    if (n != (ssize_t)sizeof(answer))
-        return -EPIPE;
-    struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
-    if (answer.code < 0 || !head || head->cmsg_type != SCM_RIGHTS)
-        return answer.code < 0 ? answer.code : -EPROTO;
-    int fd;
-    memcpy(&fd, CMSG_DATA(head), sizeof(fd));
-    return fd;
+        return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+    int fd = received_fd(&msg);
+    if (n != (ssize_t)sizeof(got) || got.code > 0 || (got.code < 0 && fd >= 0)) {
+        cleanup_close(&fd);
+        return n == 0 ? -EPIPE : -EPROTO;
+    }
+    *answer = (struct vsock_answer){
+        .number = got.to.number, .port = got.to.port, .result = got.code < 0 ? got.code : fd};
+    return 1;
+}
+
+void vsock_connector_leave(const struct vsock_connector *connector)
+{
+    (void)shutdown(connector->fd, SHUT_RDWR);
 }
 
 void vsock_connector_stop(struct vsock_connector *connector)

@@ -17,6 +17,12 @@ struct vsock_connector {
     pid_t pid;
 };
 
+/* An answer, and the question that it belongs to. */
+struct vsock_answer {
+    uint32_t number, port;
+    int result; /* a connected stream socket that does not block, the caller's; or -errno */
+};
+
 #define VSOCK_CONNECTOR_INIT ((struct vsock_connector){.fd = -1})
 
 /**
@@ -31,18 +37,22 @@ int vsock_connector_start(struct vsock_connector *connector, const char *path, b
                           const struct vu_backend *of, struct error *err);
 
 /** vsock_connector_ask() - for a connection to port @port. Answers come in the order of the questions.
+ * @number: the question's, which comes back with its answer.
  *
  * Return: 0; -EAGAIN if too many questions wait already; another -errno if there is nobody to ask.
  */
-int vsock_connector_ask(const struct vsock_connector *connector, uint32_t port);
+int vsock_connector_ask(const struct vsock_connector *connector, uint32_t number, uint32_t port);
 
 /**
  * vsock_connector_answer() - the answer to the oldest question.
  *
- * Return: a connected stream socket that does not block; -EAGAIN if there is none yet; -ECONNREFUSED or another -errno as
- * it was answered; -EPIPE if there is nobody to answer any more.
+ * Return: 1 with @answer filled; 0 if there is none yet; -EPIPE if there is nobody to answer any more; -EPROTO if what came is
+ * no answer.
  */
-int vsock_connector_answer(const struct vsock_connector *connector);
+int vsock_connector_answer(const struct vsock_connector *connector, struct vsock_answer *answer);
+
+/** vsock_connector_leave() - it is asked nothing any more, and ends. */
+void vsock_connector_leave(const struct vsock_connector *connector);
 
 /** vsock_connector_stop() - wait for its end, before which it has done all that it was asked. */
 void vsock_connector_stop(struct vsock_connector *connector);

@@ -239,19 +239,28 @@ static void on_listener(void *ctx, uint32_t events)
 void vsock_host_ask(struct vsock_connection *connection)
 {
     struct vsock_device *device = connection->device;
+    uint32_t number = device->first_asked + device->n_asked;
     if (device->n_asked == VSOCK_CONNECTIONS_MAX ||
-        vsock_connector_ask(&device->connector, connection->host_port) < 0) {
+        vsock_connector_ask(&device->connector, number, connection->host_port) < 0) {
         fail(connection);
         return;
     }
-    device->asked[(device->first_asked + device->n_asked++) % VSOCK_CONNECTIONS_MAX] = connection;
+    device->asked[number % VSOCK_CONNECTIONS_MAX] =
+        (struct vsock_question){.connection = connection, .port = connection->host_port};
+    device->n_asked++;
+}
+
+/** oldest() - the question that is to be answered next. */
+static const struct vsock_question *oldest(const struct vsock_device *device)
+{
+    return &device->asked[device->first_asked % VSOCK_CONNECTIONS_MAX];
 }
 
 /** answered() - the oldest question. @fd: the host's side, or -errno. */
 static void answered(struct vsock_device *device, int fd)
 {
-    struct vsock_connection *connection = device->asked[device->first_asked];
-    device->first_asked = (device->first_asked + 1) % VSOCK_CONNECTIONS_MAX;
+    struct vsock_connection *connection = oldest(device)->connection;
+    device->first_asked++;
     device->n_asked--;
     if (!connection) {
         if (fd >= 0)
@@ -267,20 +276,32 @@ static void answered(struct vsock_device *device, int fd)
     vsock_host_watch(connection);
 }
 
+/** lose_connector() - @why: -EPIPE if it has ended, -EPROTO if it does not answer what it was asked. */
+static void lose_connector(struct vsock_device *device, int why)
+{
+    log_error("the process that connects to host programs %s: the guest cannot begin connections",
+              why == -EPIPE ? "has ended" : "answers what it was not asked");
+    loop_remove(take_ptr(device->connector_source));
+    vsock_connector_leave(&device->connector);
+    while (device->n_asked)
+        answered(device, why);
+}
+
 static void on_connector(void *ctx, uint32_t events)
 {
     (void)events;
     struct vsock_device *device = ctx;
-    int fd = vsock_connector_answer(&device->connector);
-    if (fd == -EPIPE) {
-        log_error("the process that connects to host programs has ended: the guest cannot begin "
-                  "connections");
-        loop_remove(take_ptr(device->connector_source));
-        while (device->n_asked)
-            answered(device, fd);
-    } else if (fd != -EAGAIN && device->n_asked) {
-        answered(device, fd);
+    struct vsock_answer answer;
+    int ret = vsock_connector_answer(&device->connector, &answer);
+    if (ret > 0 && (!device->n_asked || answer.number != device->first_asked ||
+                    answer.port != oldest(device)->port)) {
+        cleanup_close(&answer.result);
+        ret = -EPROTO;
     }
+    if (ret < 0)
+        lose_connector(device, ret);
+    else if (ret > 0)
+        answered(device, answer.result);
 }
 
 int vsock_host_start(struct vsock_device *device)

@@ -34,27 +34,43 @@ class Vsock:
         """A buffer for a packet."""
         self.places[self.front.queues[RX].submit([(gpa, length, True)])] = gpa
 
-    def send_raw(self, *pieces):
-        """One request of these bytes, cut as they are; waits until it is taken."""
-        queue, buffers = self.front.queues[TX], []
+    def _chain(self, *pieces):
+        buffers = []
         for piece in pieces:
             gpa = self.memory.allocate(max(len(piece), 1))
             self.memory.write(gpa, piece)
             buffers.append((gpa, len(piece), False))
-        head = queue.submit(buffers)
+        return self.front.queues[TX].chain(buffers)
+
+    def _offer(self, *heads):
+        queue = self.front.queues[TX]
+        before = queue.avail_idx
+        queue.offer(*heads)
+        queue.kick_if_wanted(before)
         done = list(queue.reap())
-        while not done:
+        while len(done) < len(heads):
             if not queue.want_interrupt() and not vhost_user.readable(queue.call_fd, vhost_user.PATIENCE):
                 raise vhost_user.BackEndError("a packet is not taken")
             queue.interrupts()
-            done = list(queue.reap())
-        assert done == [(head, 0)]
+            done += queue.reap()
+        assert done == [(head, 0) for head in heads]
+
+    def _pieces(self, op, src_port, dst_port, data=b"", **other):
+        fields = {"src_cid": self.cid, "dst_cid": HOST, "src_port": src_port, "dst_port": dst_port, "len": len(data),
+                  "type": STREAM, "op": op, "flags": 0, "buf_alloc": ROOM, "fwd_cnt": 0} | other
+        return HEADER.pack(*fields.values()), *([data] if data else [])
+
+    def send_raw(self, *pieces):
+        """One request of these bytes, cut as they are; waits until it is taken."""
+        self._offer(self._chain(*pieces))
 
     def send(self, op, src_port, dst_port, data=b"", **other):
         """A packet; other fields by name."""
-        fields = {"src_cid": self.cid, "dst_cid": HOST, "src_port": src_port, "dst_port": dst_port, "len": len(data),
-                  "type": STREAM, "op": op, "flags": 0, "buf_alloc": ROOM, "fwd_cnt": 0} | other
-        self.send_raw(HEADER.pack(*fields.values()), *([data] if data else []))
+        self.send_raw(*self._pieces(op, src_port, dst_port, data, **other))
+
+    def send_together(self, *packets):
+        """Packets (op, src_port, dst_port), all there before the device hears of the first."""
+        self._offer(*[self._chain(*self._pieces(*packet)) for packet in packets])
 
     def _collect(self):
         for gpa, written in [(self.places.pop(head), written) for head, written in self.front.queues[RX].reap()]:

@@ -4,8 +4,9 @@
  * packets, host programs that connect and say anything, that send, read, shut down or leave, answers of the connector, and
  * turns, in which the device serves its queues.
  *
- * Each packet that the device gives has to be whole, its own, and of a stream within the credit that the driver told. The fake
- * queues check that each request comes back once, the sanitizers and guard pages that nothing else was touched.
+ * Each packet that the device gives has to be whole, its own, and of a stream within the credit that the driver told, and each
+ * stream that the guest began ends at the socket which the connector gave for that port. The fake queues check that each
+ * request comes back once, the sanitizers and guard pages that nothing else was touched.
  */
 #include "backends/vsock.h"
 #include "base/bytes.h"
@@ -20,6 +21,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -44,6 +46,12 @@ struct world {
     struct vu_queue queues[VSOCK_QUEUES];
     int far_connector;          /* the connector's end of its socket */
     int programs[PROGRAMS_MAX]; /* host programs; -1: none */
+    /* Sockets that the connector gave, and the ports that it was asked for. */
+    struct {
+        ino_t ino;
+        uint32_t port;
+    } given[STEPS_MAX];
+    unsigned n_given;
     uint32_t host_ports[PORTS]; /* that the device chose last */
     struct sockaddr_un address;
     socklen_t address_len;
@@ -112,6 +120,7 @@ static void begin(void)
     for (unsigned i = 0; i < PROGRAMS_MAX; i++)
         world.programs[i] = -1;
     memset(world.host_ports, 0, sizeof(world.host_ports));
+    world.n_given = 0;
     for (unsigned i = 0; i < VSOCK_QUEUES; i++)
         fake_queue_rewind(&world.queues[i]);
     world.arena_used = 0;
@@ -211,6 +220,29 @@ static void check_packet(const struct fake_request *request)
         world.host_ports[header.dst_port % PORTS] = header.src_port;
 }
 
+static ino_t ino_of(int fd)
+{
+    struct stat st;
+    check(fstat(fd, &st) == 0);
+    return st.st_ino;
+}
+
+/** check_connection() - the guest is connected to whom it asked for. */
+static void check_connection(const struct vsock_connection *connection)
+{
+    check(connection->out.len <= VSOCK_BUFFER_BYTES);
+    if (connection->fd < 0)
+        return;
+    ino_t ino = ino_of(connection->fd);
+    unsigned i = 0;
+    while (i < world.n_given && world.given[i].ino != ino)
+        i++;
+    if (i < world.n_given)
+        check(connection->host_port == world.given[i].port);
+    else /* a host program came by itself */
+        check(connection->host_port == 0 || connection->host_port >= 1u << 30);
+}
+
 static void check_queues(void)
 {
     const struct vu_queue *rx = &world.queues[VSOCK_RX], *tx = &world.queues[VSOCK_TX];
@@ -229,7 +261,7 @@ static void check_queues(void)
          bucket < (const struct vsock_connection *const *)world.device.buckets + VSOCK_BUCKETS;
          bucket++)
         for (const struct vsock_connection *c = *bucket; c; c = c->next)
-            check(c->out.len <= VSOCK_BUFFER_BYTES);
+            check_connection(c);
 }
 
 /** turn() - the device serves until there is nothing to do. */
@@ -294,29 +326,45 @@ static void move_program(struct input *in)
     }
 }
 
-/** answer_connector() - one question, if there is one, or without. */
+/** give_socket() - @fd in the answer @msg, which @control is for. */
+static void give_socket(struct msghdr *msg, struct cmsghdr *control, int fd)
+{
+    msg->msg_control = control;
+    msg->msg_controllen = CMSG_SPACE(sizeof(int));
+    *control = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(control), &fd, sizeof(fd));
+}
+
+/** answer_connector() - one question, if there is one, or what is no answer. */
 static void answer_connector(struct input *in)
 {
-    uint32_t port;
-    bool asked = recv(world.far_connector, &port, sizeof(port), 0) == (ssize_t)sizeof(port);
+    static const int errors[] = {ECONNREFUSED, EAGAIN, EMFILE, EPIPE};
+    struct {
+        uint32_t number, port;
+        int32_t code;
+    } answer = {0};
+    bool asked = recv(world.far_connector, &answer, 8, 0) == 8;
     uint8_t how = next(in);
     if (!asked && how < 250)
         return;
-    int ends[2] = {-1, -1};
-    int32_t code = how & 1 ? -ECONNREFUSED : 0;
-    struct iovec iov = {&code, how == 255 ? 1 : sizeof(code)};
+    uint32_t port = answer.port;
+    answer.code = how & 1 ? -errors[(how >> 5) % ARRAY_SIZE(errors)] : 0;
+    answer.number += how == 254;
+    answer.port += how == 252;
+    struct iovec iov = {&answer, how == 255 ? 1 : sizeof(answer)};
     union {
         struct cmsghdr head;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = {0};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (!code && !(how & 2)) {
+    int ends[2] = {-1, -1};
+    if (!(how & 3)) {
         check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
-        msg.msg_control = &control;
-        msg.msg_controllen = sizeof(control);
-        control.head = (struct cmsghdr){
-            .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-        memcpy(CMSG_DATA(&control.head), &ends[0], sizeof(int));
+        give_socket(&msg, &control.head, ends[0]);
+        check(world.n_given < STEPS_MAX);
+        world.given[world.n_given].ino = ino_of(ends[0]);
+        world.given[world.n_given++].port = port;
     }
     (void)!sendmsg(world.far_connector, &msg, MSG_NOSIGNAL);
     if (ends[0] < 0)

@@ -35,7 +35,7 @@ def read(program, length):
 
 
 SHUT, LEAVE, TURN, EVENT, EXPIRE = bytes([4, 128 | 8]), bytes([4, 192]), b"\6", b"\x0f", b"\x17"
-ACCEPT, REFUSE, ODD = bytes([5, 0]), bytes([5, 1]), bytes([5, 255])
+ACCEPT, REFUSE, FULL, ODD, UNASKED = bytes([5, 0]), bytes([5, 1]), bytes([5, 33]), bytes([5, 255]), bytes([5, 252])
 ROOM = buffer() * 4
 
 SEEDS = {
@@ -44,6 +44,8 @@ SEEDS = {
     "guest-begins": ROOM + packet(REQUEST) + TURN + ACCEPT + TURN + packet(RW, 0, 4000) + TURN + read(0, 4000) + ROOM + TURN +
     packet(SHUTDOWN, 0, 0, 3) + ROOM + TURN,
     "refused": ROOM + packet(REQUEST, 5) + TURN + REFUSE + TURN + packet(RW, 9, 10) + ROOM + TURN,
+    "several": ROOM * 2 + b"".join(packet(REQUEST, ports) for ports in (0, 5, 10, 15)) + TURN + FULL + ACCEPT + REFUSE + ACCEPT +
+    TURN + send(0, 20) + TURN + packet(REQUEST, 1) + packet(REQUEST, 2) + TURN + ACCEPT + UNASKED + TURN,
     "halves": ROOM + packet(REQUEST) + TURN + ACCEPT + TURN + packet(SHUTDOWN, 0, 0, 2) + TURN + send(0, 99) + ROOM + TURN + SHUT +
     ROOM + TURN,
     "full": packet(REQUEST) + TURN + ACCEPT + TURN + (packet(RW, 0, 0x3fff) * 20 + TURN) * 3 + read(0, 65535) + ROOM + TURN,
