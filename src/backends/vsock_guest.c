@@ -63,6 +63,16 @@ static void receive(struct vsock_connection *connection, const struct vsock_head
         vsock_host_write(connection, data);
 }
 
+/** hear_credit() - which every packet tells: there may be room now for what waits. Returns false if it cannot be true. */
+static bool hear_credit(struct vsock_connection *connection, const struct vsock_header *header)
+{
+    if (!vsock_credit_heard(&connection->credit, header->buf_alloc, header->fwd_cnt))
+        return false;
+    if (connection->readable)
+        vsock_make_ready(connection);
+    return true;
+}
+
 static void act(struct vsock_connection *connection, const struct vsock_header *header,
                 struct vsock_iov *data)
 {
@@ -89,10 +99,7 @@ static void act(struct vsock_connection *connection, const struct vsock_header *
     case VSOCK_OP_CREDIT_REQUEST:
         vsock_owe(connection, VSOCK_OWES_CREDIT);
         break;
-    case VSOCK_OP_CREDIT_UPDATE:
-        /* There may be room now for what waits. */
-        if (connection->readable)
-            vsock_make_ready(connection);
+    case VSOCK_OP_CREDIT_UPDATE: /* heard already */
         break;
     default:
         reset(connection);
@@ -114,7 +121,7 @@ void vsock_guest_packet(struct vsock_device *device, const struct vsock_header *
         request(device, header);
     else if (!connection)
         vsock_guest_refuse(device, header);
-    else if (!vsock_credit_heard(&connection->credit, header->buf_alloc, header->fwd_cnt))
+    else if (!hear_credit(connection, header))
         reset(connection);
     else
         act(connection, header, data);

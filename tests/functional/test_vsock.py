@@ -94,6 +94,16 @@ def test_the_host_is_not_sent_more_than_the_guest_has_room_for(host):
     assert len(host.vsock.receive().data) == 600
 
 
+def test_room_that_any_packet_tells_of_lets_the_host_go_on(host):
+    program, stream = host.stream_from_host()
+    host.vsock.send(CREDIT_UPDATE, *stream.ports, buf_alloc=1000)
+    program.sendall(bytes(2000))
+    assert len(host.vsock.receive().data) == 1000
+    host.vsock.send(RW, *stream.ports, b"taken", buf_alloc=1000, fwd_cnt=1000)
+    assert program.recv(10) == b"taken"
+    assert len(host.vsock.receive().data) == 1000
+
+
 def test_a_guest_that_sends_more_than_there_is_room_for_loses_its_stream_alone(host):
     program, stream = host.stream_from_host()
     other_program, other = host.stream_from_host(2)

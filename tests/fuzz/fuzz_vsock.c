@@ -231,6 +231,10 @@ static ino_t ino_of(int fd)
 static void check_connection(const struct vsock_connection *connection)
 {
     check(connection->out.len <= VSOCK_BUFFER_BYTES);
+    /* Nothing is forgotten that the guest could be given. */
+    bool something =
+        connection->owed || (connection->readable && vsock_credit_left(&connection->credit));
+    check(!something || connection->ready);
     if (connection->fd < 0)
         return;
     ino_t ino = ino_of(connection->fd);
