@@ -43,6 +43,7 @@ struct vsock_connection {
     struct vsock_connection *next_ready,
         *previous_ready;  /* in the queue of those that have something for the guest */
     bool ready, readable; /* readable: the host's side may have bytes */
+    bool over;            /* the guest was sent a RST */
     enum vsock_state state;
     unsigned owed;       /* enum vsock_owed */
     unsigned guest_shut; /* VSOCK_SHUT_*, as the guest said */
@@ -105,6 +106,9 @@ void vsock_rename(struct vsock_connection *connection, uint32_t guest_port, uint
 
 /** vsock_owe() - have a packet sent to the guest when it has room. */
 void vsock_owe(struct vsock_connection *connection, unsigned owed);
+
+/** vsock_owe_only_reset() - that there is no connection, whatever else the guest was to be told. */
+void vsock_owe_only_reset(struct vsock_connection *connection);
 
 /** vsock_take_ready() - the connection that has waited longest with something for the guest; NULL for none. It waits no more. */
 struct vsock_connection *vsock_take_ready(struct vsock_device *device);

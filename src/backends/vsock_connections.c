@@ -117,6 +117,12 @@ void vsock_owe(struct vsock_connection *connection, unsigned owed)
     vsock_make_ready(connection);
 }
 
+void vsock_owe_only_reset(struct vsock_connection *connection)
+{
+    connection->owed = 0;
+    vsock_owe(connection, VSOCK_OWES_RST);
+}
+
 void vsock_drop(struct vsock_connection *connection)
 {
     struct vsock_device *device = connection->device;

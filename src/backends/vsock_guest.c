@@ -89,7 +89,7 @@ static void act(struct vsock_connection *connection, const struct vsock_header *
     case VSOCK_OP_SHUTDOWN:
         connection->guest_shut |= header->flags & VSOCK_SHUT_BOTH;
         if (connection->state == VSOCK_CLOSING)
-            vsock_owe(connection, VSOCK_OWES_RST);
+            vsock_owe_only_reset(connection);
         else
             vsock_host_shut(connection);
         break;
@@ -142,7 +142,7 @@ static struct vsock_header stamp(struct vsock_connection *connection, enum vsock
     };
 }
 
-/** pay() - the first packet that is owed. Returns its length; 0 if none is. */
+/** pay() - the first packet that is owed. Returns its length; 0 if none is. After a RST the connection is over. */
 static uint32_t pay(struct vsock_connection *connection, struct vsock_iov *buffers)
 {
     static const struct {
@@ -160,6 +160,7 @@ static uint32_t pay(struct vsock_connection *connection, struct vsock_iov *buffe
         if (packets[i].op == VSOCK_OP_SHUTDOWN)
             header.flags = connection->our_shut;
         connection->owed &= ~(packets[i].owed | VSOCK_OWES_CREDIT);
+        connection->over = packets[i].op == VSOCK_OP_RST;
         vsock_packet_put(&header, buffers);
         return VSOCK_HEADER_BYTES;
     }
@@ -223,9 +224,8 @@ uint32_t vsock_guest_next(struct vsock_device *device, struct vsock_iov *buffers
             vsock_make_ready(connection);
             return 0;
         }
-        bool last = connection->owed & VSOCK_OWES_RST && !(connection->owed & VSOCK_OWES_SHUTDOWN);
         uint32_t len = fill(connection, buffers);
-        if (len && last)
+        if (connection->over)
             vsock_drop(connection);
         else if (connection->owed ||
                  (connection->readable && vsock_credit_left(&connection->credit)))

@@ -60,7 +60,7 @@ static void fail(struct vsock_connection *connection)
     leave_host(connection);
     connection->state = VSOCK_CLOSING;
     connection->deadline_ms = 0;
-    vsock_owe(connection, VSOCK_OWES_RST);
+    vsock_owe_only_reset(connection);
 }
 
 /** read_hello() - "CONNECT PORT" up to its line break, and no byte more. Returns 1 with @port, 0 if it is not all there, -EPROTO. */
@@ -140,6 +140,10 @@ bool vsock_host_closed(const struct vsock_connection *connection)
 
 void vsock_host_gone(struct vsock_connection *connection)
 {
+    if (connection->state != VSOCK_OPEN) { /* the guest has not accepted it */
+        fail(connection);
+        return;
+    }
     leave_host(connection);
     connection->our_shut = VSOCK_SHUT_BOTH;
     connection->state = VSOCK_CLOSING;
@@ -273,7 +277,7 @@ static void answered(struct vsock_device *device, int fd)
     }
     connection->state = VSOCK_OPEN;
     vsock_owe(connection, VSOCK_OWES_RESPONSE);
-    vsock_host_watch(connection);
+    vsock_host_shut(connection); /* what the guest has said meanwhile */
 }
 
 /** lose_connector() - @why: -EPIPE if it has ended, -EPROTO if it does not answer what it was asked. */

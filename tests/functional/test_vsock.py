@@ -148,6 +148,21 @@ def test_a_host_program_that_sends_no_more_still_receives(host):
     assert program.recv(100) == b"answer"
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_guest_that_closes_before_it_had_room_for_the_answer_is_answered_all_the_same(host, at_once):
+    listener = host.listen(80)
+    host.vsock.use_up_buffers()
+    if at_once:
+        host.vsock.send_together((REQUEST, 5000, 80), (SHUTDOWN, 5000, 80), flags=SHUT_RECEIVE | SHUT_SEND)
+    else:
+        host.vsock.send(REQUEST, 5000, 80)
+        host.bench.keep(listener.accept()[0])
+        host.vsock.send(SHUTDOWN, 5000, 80, flags=SHUT_RECEIVE | SHUT_SEND)
+    while (answer := host.vsock.receive()).dst_port != 5000:
+        pass
+    assert answer.op == RST
+
+
 def test_a_guest_that_sends_no_more_still_receives(host):
     program, stream = host.stream_from_host()
     stream.write(b"question")

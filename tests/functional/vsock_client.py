@@ -68,9 +68,16 @@ class Vsock:
         """A packet; other fields by name."""
         self.send_raw(*self._pieces(op, src_port, dst_port, data, **other))
 
-    def send_together(self, *packets):
+    def send_together(self, *packets, **other):
         """Packets (op, src_port, dst_port), all there before the device hears of the first."""
-        self._offer(*[self._chain(*self._pieces(*packet)) for packet in packets])
+        self._offer(*[self._chain(*self._pieces(*packet, **other)) for packet in packets])
+
+    def use_up_buffers(self):
+        """Leave the device no room for packets until the next receive(), which finds refusals first."""
+        queue = self.front.queues[RX]
+        for n in range(len(self.places)):
+            self.send(CREDIT_REQUEST, 1, n)
+        vhost_user.until(lambda: queue.used_idx() == queue.avail_idx, "the buffers")
 
     def _collect(self):
         for gpa, written in [(self.places.pop(head), written) for head, written in self.front.queues[RX].reap()]:
