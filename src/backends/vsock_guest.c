@@ -180,11 +180,11 @@ static uint32_t read_host(struct vsock_connection *connection, struct vsock_iov 
     connection->readable = false;
     if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
         /* Closed, or said only that no more comes: the end of the bytes is the same. */
-        if (vsock_host_closed(connection)) {
+        connection->our_shut |= VSOCK_SHUT_SEND;
+        if (connection->our_shut == VSOCK_SHUT_BOTH || vsock_host_closed(connection)) {
             vsock_host_gone(connection);
             return 0;
         }
-        connection->our_shut |= VSOCK_SHUT_SEND;
         connection->owed |= VSOCK_OWES_SHUTDOWN;
     }
     vsock_host_watch(connection);

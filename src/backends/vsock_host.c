@@ -59,6 +59,7 @@ static void fail(struct vsock_connection *connection)
 {
     leave_host(connection);
     connection->state = VSOCK_CLOSING;
+    connection->our_shut = VSOCK_SHUT_BOTH;
     connection->deadline_ms = 0;
     vsock_owe_only_reset(connection);
 }
@@ -124,11 +125,14 @@ static void finish_shut(struct vsock_connection *connection)
 
 void vsock_host_shut(struct vsock_connection *connection)
 {
-    if (connection->guest_shut & VSOCK_SHUT_RECEIVE) {
+    if (connection->guest_shut & VSOCK_SHUT_RECEIVE && connection->fd >= 0) {
         connection->our_shut |= VSOCK_SHUT_SEND;
         connection->readable = false;
+        (void)shutdown(connection->fd, SHUT_RD); /* a host program that writes is to know */
     }
     finish_shut(connection);
+    if (connection->our_shut == VSOCK_SHUT_BOTH && connection->fd >= 0)
+        vsock_host_gone(connection);
     vsock_host_watch(connection);
 }
 
@@ -151,6 +155,20 @@ void vsock_host_gone(struct vsock_connection *connection)
     vsock_owe(connection, VSOCK_OWES_SHUTDOWN);
 }
 
+/**
+ * unheard() - the host program reads nothing any more. What it has sent, and may go on to send, is the guest's still, who is
+ * told that it need not send.
+ */
+static void unheard(struct vsock_connection *connection)
+{
+    vsock_buffer_drop(&connection->out, connection->out.len);
+    connection->our_shut |= VSOCK_SHUT_RECEIVE;
+    if (connection->our_shut == VSOCK_SHUT_BOTH)
+        vsock_host_gone(connection);
+    else
+        vsock_owe(connection, VSOCK_OWES_SHUTDOWN);
+}
+
 /** forward() - what the guest sent and nobody has read. */
 static void forward(struct vsock_connection *connection)
 {
@@ -162,8 +180,8 @@ static void forward(struct vsock_connection *connection)
         if (sent < 0 && (errno == EAGAIN || errno == EINTR))
             break;
         if (sent < 0) {
-            vsock_host_gone(connection);
-            return;
+            unheard(connection);
+            break;
         }
         vsock_buffer_drop(&connection->out, (size_t)sent);
         connection->credit.forwarded += (uint32_t)sent;
@@ -175,13 +193,13 @@ static void forward(struct vsock_connection *connection)
 
 void vsock_host_write(struct vsock_connection *connection, struct vsock_iov *data)
 {
-    if (connection->fd < 0)
-        return; /* on its way when the host's side went */
+    if (connection->our_shut & VSOCK_SHUT_RECEIVE)
+        return; /* on its way when the host program went */
     if (!connection->out.len) {
         struct msghdr msg = {.msg_iov = data->iov, .msg_iovlen = data->n};
         ssize_t sent = data->n ? sendmsg(connection->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
         if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            vsock_host_gone(connection);
+            unheard(connection);
             return;
         }
         if (sent > 0) {
@@ -205,10 +223,12 @@ static void on_host(void *ctx, uint32_t events)
     }
     if (events & EPOLLOUT)
         forward(connection);
+    bool left = events & (EPOLLHUP | EPOLLERR);
+    if (left && connection->out.len)
+        unheard(connection);
     if (connection->fd < 0)
         return;
     /* Bytes that it sent before it went are read first. */
-    bool left = events & (EPOLLHUP | EPOLLERR);
     if (connection->state == VSOCK_OPEN && !(connection->our_shut & VSOCK_SHUT_SEND) &&
         events & (EPOLLIN | EPOLLHUP)) {
         connection->readable = true;

@@ -139,6 +139,46 @@ def test_the_end_of_a_host_program_comes_behind_its_last_byte(host):
     assert stream.receive().op == RST
 
 
+def test_bytes_of_a_host_program_that_has_closed_reach_a_guest_that_still_writes(host):
+    program, stream = host.stream_from_host()
+    host.vsock.send(CREDIT_UPDATE, *stream.ports, buf_alloc=1000)
+    program.sendall(backends.pattern(1, 5000))
+    got = host.vsock.receive().data
+    program.close()
+    host.vsock.send(RW, *stream.ports, b"to nobody", buf_alloc=1000)
+    stream.taken = len(got)
+    stream.send(CREDIT_UPDATE)
+    end = stream.receive()
+    assert end.op == SHUTDOWN and end.flags == SHUT_RECEIVE
+    got += stream.read(5000 - len(got))
+    assert got == backends.pattern(1, 5000)
+    end = stream.receive()
+    assert end.op == SHUTDOWN and end.flags == SHUT_RECEIVE | SHUT_SEND
+
+
+def test_a_host_program_that_reads_no_more_still_sends(host):
+    program, stream = host.stream_from_host()
+    program.shutdown(socket.SHUT_RD)
+    stream.send(RW, b"unheard")
+    end = stream.receive()
+    assert end.op == SHUTDOWN and end.flags == SHUT_RECEIVE
+    program.sendall(b"answer")
+    assert stream.read(6) == b"answer"
+    program.shutdown(socket.SHUT_WR)
+    end = stream.receive()
+    assert end.op == SHUTDOWN and end.flags == SHUT_RECEIVE | SHUT_SEND
+
+
+def test_a_host_program_that_writes_to_a_guest_which_receives_no_more_gets_an_error(host):
+    program, stream = host.stream_from_host()
+    stream.send(SHUTDOWN, flags=SHUT_RECEIVE)
+    with pytest.raises(BrokenPipeError):
+        for _ in range(100):
+            program.sendall(bytes(65536))
+    stream.write(b"still heard")
+    assert program.recv(100) == b"still heard"
+
+
 def test_a_host_program_that_sends_no_more_still_receives(host):
     program, stream = host.stream_from_host()
     program.shutdown(socket.SHUT_WR)
