@@ -25,7 +25,8 @@ enum vsock_state {
     VSOCK_ASKED,     /* the guest wants a connection, and the host's side is being connected */
     VSOCK_REQUESTED, /* the host wants one, and the guest has not answered */
     VSOCK_OPEN,
-    VSOCK_CLOSING, /* nothing comes or goes any more; the guest has not said so yet */
+    VSOCK_CLOSING,  /* nothing comes or goes any more; the guest has not said so yet */
+    VSOCK_DRAINING, /* the guest has closed, and the host program has not read all that it sent */
 };
 
 /* Packets that a connection owes to the guest, in the order in which they are sent. */
@@ -90,6 +91,9 @@ struct vsock_device {
 struct vsock_connection *vsock_find(struct vsock_device *device, uint32_t guest_port,
                                     uint32_t host_port);
 
+/** vsock_has_ports() - whether the guest may know it: not before a host program has said where to, nor what it has closed. */
+bool vsock_has_ports(const struct vsock_connection *connection);
+
 /** vsock_add() - NULL if there are VSOCK_CONNECTIONS_MAX, or no memory. */
 struct vsock_connection *vsock_add(struct vsock_device *device, enum vsock_state state,
                                    uint32_t guest_port, uint32_t host_port);
@@ -132,6 +136,9 @@ void vsock_host_write(struct vsock_connection *connection, struct vsock_iov *dat
 
 /** vsock_host_shut() - after @connection->guest_shut has changed. */
 void vsock_host_shut(struct vsock_connection *connection);
+
+/** vsock_host_end() - the guest has forgotten the connection. What it sent before it said that this was all is given on. */
+void vsock_host_end(struct vsock_connection *connection);
 
 /** vsock_host_closed() - has the host program closed its socket, or that side of it only that no bytes come from any more? */
 bool vsock_host_closed(const struct vsock_connection *connection);

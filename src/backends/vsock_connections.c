@@ -15,12 +15,16 @@ static struct vsock_connection **bucket(struct vsock_device *device, uint32_t gu
     return &device->buckets[(guest_port * 31 + host_port) % VSOCK_BUCKETS];
 }
 
+bool vsock_has_ports(const struct vsock_connection *connection)
+{
+    return connection->state != VSOCK_HELLO && connection->state != VSOCK_DRAINING;
+}
+
 struct vsock_connection *vsock_find(struct vsock_device *device, uint32_t guest_port,
                                     uint32_t host_port)
 {
     struct vsock_connection *c = *bucket(device, guest_port, host_port);
-    while (c &&
-           (c->guest_port != guest_port || c->host_port != host_port || c->state == VSOCK_HELLO))
+    while (c && (c->guest_port != guest_port || c->host_port != host_port || !vsock_has_ports(c)))
         c = c->next;
     return c;
 }

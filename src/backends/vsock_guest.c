@@ -84,7 +84,7 @@ static void act(struct vsock_connection *connection, const struct vsock_header *
             reset(connection);
         break;
     case VSOCK_OP_RST:
-        vsock_drop(connection);
+        vsock_host_end(connection);
         break;
     case VSOCK_OP_SHUTDOWN:
         connection->guest_shut |= header->flags & VSOCK_SHUT_BOTH;

@@ -18,6 +18,8 @@
 #define ANSWER_MS 5000
 /* The guest's ends of streams that are over. */
 #define CLOSING_MS 2000
+/* How long a host program may take to read what the guest sent before it closed. */
+#define DRAINING_MS 60000
 /* "CONNECT 4294967295\n" */
 #define HELLO_BYTES 19
 
@@ -169,26 +171,49 @@ static void unheard(struct vsock_connection *connection)
         vsock_owe(connection, VSOCK_OWES_SHUTDOWN);
 }
 
-/** forward() - what the guest sent and nobody has read. */
-static void forward(struct vsock_connection *connection)
+/** send_out() - what the guest sent and nobody has read. Returns false if nobody will. */
+static bool send_out(struct vsock_connection *connection)
 {
     struct iovec iov[2];
     unsigned n;
     while ((n = vsock_buffer_get(&connection->out, iov)) > 0) {
         struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n};
         ssize_t sent = sendmsg(connection->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0 && (errno == EAGAIN || errno == EINTR))
-            break;
-        if (sent < 0) {
-            unheard(connection);
-            break;
-        }
+        if (sent < 0)
+            return errno == EAGAIN || errno == EINTR;
         vsock_buffer_drop(&connection->out, (size_t)sent);
         connection->credit.forwarded += (uint32_t)sent;
     }
+    return true;
+}
+
+static void forward(struct vsock_connection *connection)
+{
+    if (!send_out(connection))
+        unheard(connection);
     if (vsock_credit_due(&connection->credit))
         vsock_owe(connection, VSOCK_OWES_CREDIT);
     finish_shut(connection);
+}
+
+void vsock_host_end(struct vsock_connection *connection)
+{
+    if (!connection->out.len || !(connection->guest_shut & VSOCK_SHUT_SEND)) {
+        vsock_drop(connection);
+        return;
+    }
+    connection->state = VSOCK_DRAINING;
+    connection->owed = 0;
+    connection->readable = false;
+    connection->deadline_ms = vsock_now_ms() + DRAINING_MS;
+    vsock_host_watch(connection);
+}
+
+/** drain() - to a host program that takes its time. */
+static void drain(struct vsock_connection *connection)
+{
+    if (!send_out(connection) || !connection->out.len)
+        vsock_drop(connection);
 }
 
 void vsock_host_write(struct vsock_connection *connection, struct vsock_iov *data)
@@ -219,6 +244,10 @@ static void on_host(void *ctx, uint32_t events)
     struct vsock_connection *connection = ctx;
     if (connection->state == VSOCK_HELLO) {
         hear_hello(connection);
+        return;
+    }
+    if (connection->state == VSOCK_DRAINING) {
+        drain(connection);
         return;
     }
     if (events & EPOLLOUT)
@@ -348,7 +377,7 @@ void vsock_host_expire(struct vsock_device *device, uint64_t now_ms)
             next = c->next;
             if (!c->deadline_ms || c->deadline_ms > now_ms)
                 continue;
-            if (c->state == VSOCK_HELLO)
+            if (!vsock_has_ports(c))
                 vsock_drop(c);
             else
                 fail(c);

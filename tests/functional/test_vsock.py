@@ -220,6 +220,23 @@ def test_the_end_of_a_guests_stream_is_answered_and_comes_behind_its_last_byte(h
     assert program.recv(100) == b"last" and program.recv(100) == b""
 
 
+def test_bytes_that_a_guest_sent_before_it_closed_wait_for_a_slow_host_program(host):
+    listener = host.listen(80)
+    program, stream = host.stream_to_host(listener, 80)
+    sent = backends.pattern(2, 350000)
+    for at in range(0, len(sent), 4000):
+        host.vsock.send(RW, *stream.ports, sent[at:at + 4000])
+    stream.send(SHUTDOWN, flags=SHUT_RECEIVE | SHUT_SEND)
+    stream.send(RST)
+    stream.send(REQUEST)  # the same ports, before any of it was read
+    while (answer := host.vsock.receive()).op == CREDIT_UPDATE:
+        pass
+    assert answer.op == RESPONSE
+    assert vhost_user.receive(program, len(sent)) == sent and program.recv(100) == b""
+    stream.send(RW, b"of the second")
+    assert listener.accept()[0].recv(100) == b"of the second"
+
+
 def test_a_reset_by_the_guest_closes_the_host_side(host):
     program, stream = host.stream_from_host()
     stream.send(RST)

@@ -413,7 +413,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             else if (step & 8)
                 add_event();
             else
-                vsock_host_expire(&world.device, vsock_now_ms() + (step & 16 ? 20000 : 0));
+                vsock_host_expire(&world.device, vsock_now_ms() + (step & 16 ? 100000 : 0));
         }
     }
     turn();

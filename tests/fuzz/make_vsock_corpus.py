@@ -49,6 +49,8 @@ SEEDS = {
     "halves": ROOM + packet(REQUEST) + TURN + ACCEPT + TURN + packet(SHUTDOWN, 0, 0, 2) + TURN + send(0, 99) + ROOM + TURN + SHUT +
     ROOM + TURN,
     "full": packet(REQUEST) + TURN + ACCEPT + TURN + (packet(RW, 0, 0x3fff) * 20 + TURN) * 3 + read(0, 65535) + ROOM + TURN,
+    "slow-reader": packet(REQUEST) + TURN + ACCEPT + TURN + (packet(RW, 0, 0x3fff) * 20 + TURN) * 2 + packet(SHUTDOWN, 0, 0, 3) +
+    packet(RST) + TURN + read(0, 65535) + packet(REQUEST) + TURN + read(0, 65535) * 9 + ROOM + TURN + EXPIRE + TURN,
     "nonsense": ROOM + packet(9) + packet(0, 1) + packet(RW, 2, 10, how=4, extra=b"\xff\xff") +
     packet(REQUEST, how=1, extra=b"\x09") + packet(REQUEST, how=8, extra=b"\x02") + packet(RW, cut=255, extra=b"") + TURN,
     "pieces": buffer(1, 43) + buffer(20, 100) + buffer(10, 20) + packet(REQUEST, cut=21) + TURN + ODD + TURN + EVENT + TURN,
