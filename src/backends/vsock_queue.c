@@ -105,23 +105,25 @@ static bool send_some(struct service *service)
     return n == BATCH_MAX;
 }
 
-/** work() - until nothing can be done before something happens. */
-static void work(struct service *service)
+/** holds() - ask for a kick of queue @index. Returns whether it has requests already, for which there is none. */
+static bool holds(struct service *service, unsigned index)
 {
-    struct vu_queue *tx = service->queues[VSOCK_TX], *rx = service->queues[VSOCK_RX];
+    struct vu_queue *queue = service->queues[index];
+    return queue && vu_queue_want_kicks(queue, true);
+}
+
+/** work() - a batch each way. Returns whether there is more to be done before anything happens. */
+static bool work(struct service *service)
+{
+    struct vsock_device *device = service->device;
     tell_loss(service);
-    for (unsigned i = 0; i < BATCH_MAX; i++) {
-        bool received = receive_some(service), sent = send_some(service);
-        if (received || sent)
-            continue;
-        /* A queue that is left with requests kicks nobody for them: the other has to move first. */
-        bool more = service->queues[VSOCK_TX] && vu_queue_want_kicks(tx, true) &&
-                    service->device->n_refusals < VSOCK_REFUSALS_MAX;
-        more |= service->queues[VSOCK_RX] && vu_queue_want_kicks(rx, true) &&
-                vsock_guest_waits(service->device);
-        if (!more)
-            return;
-    }
+    bool received = receive_some(service), sent = send_some(service);
+    if (received || sent)
+        return true;
+    /* A queue that is left with requests kicks nobody for them: the other has to move first. */
+    bool more = holds(service, VSOCK_TX) && device->n_refusals < VSOCK_REFUSALS_MAX;
+    more |= holds(service, VSOCK_RX) && vsock_guest_waits(device);
+    return more;
 }
 
 static void on_kick(void *ctx, uint32_t events)
@@ -185,8 +187,8 @@ void vsock_run_all(void *device, struct vu_queue *const *queues)
     memcpy(service.queues, queues, sizeof(service.queues));
     bool goes_on = begin(&service);
     while (goes_on && !service.stop) {
-        work(&service);
-        goes_on = loop_turn(service.device->loop) == 0;
+        bool more = work(&service);
+        goes_on = loop_turn(service.device->loop, more ? 0 : -1) == 0;
     }
     for (unsigned i = 0; i < service.n_sources; i++)
         loop_remove(service.sources[i]);

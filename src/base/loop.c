@@ -130,10 +130,10 @@ static void drain_stop(struct loop *loop)
         (void)0; /* Nothing to drain yet. */
 }
 
-int loop_turn(struct loop *loop)
+int loop_turn(struct loop *loop, int timeout_ms)
 {
     struct epoll_event events[BATCH];
-    int n = epoll_wait(loop->epoll_fd, events, BATCH, -1);
+    int n = epoll_wait(loop->epoll_fd, events, BATCH, timeout_ms);
     if (n < 0)
         return errno == EINTR ? 0 : -errno;
     loop->dispatching = true;
@@ -152,7 +152,7 @@ int loop_turn(struct loop *loop)
 int loop_run(struct loop *loop)
 {
     while (loop->result == NOT_STOPPED) {
-        int ret = loop_turn(loop);
+        int ret = loop_turn(loop, -1);
         if (ret < 0)
             return ret;
     }

@@ -29,8 +29,8 @@ int loop_modify(struct loop_source *source, uint32_t events);
 /** loop_remove() - stop watching; NULL is allowed. The descriptor stays open. */
 void loop_remove(struct loop_source *source);
 
-/** loop_turn() - wait until something happens, and call back for it. Returns 0 or -errno. */
-int loop_turn(struct loop *loop);
+/** loop_turn() - wait until something happens, @timeout_ms at most (-1: for ever), and call back for it. Returns 0 or -errno. */
+int loop_turn(struct loop *loop, int timeout_ms);
 
 /** loop_run() - until loop_stop(). Returns the value given to it, or -errno. */
 int loop_run(struct loop *loop);

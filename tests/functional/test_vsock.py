@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import re
 import socket
 import threading
+import time
 
 import pytest
 
@@ -282,6 +284,33 @@ def test_a_buffer_without_room_for_data_holds_nothing_up(host):
         program.sendall(b"%02d" % n)
         assert stream.read(2) == b"%02d" % n
     assert host.vsock.empty == 1
+
+
+def is_asleep(process):
+    """Whether all of its threads wait for something."""
+    return all(re.search(r"\) S ", stat.read_text(encoding="ascii")) for stat in
+               pathlib.Path(f"/proc/{process.pid}/task").glob("*/stat"))
+
+
+def test_a_driver_that_never_runs_out_of_packets_is_served_without_a_pause(host):
+    """The ring is full again each time the device looks; kicked only as it asks for it."""
+    memory, queue = host.vsock.memory, host.vsock.front.queues[vsock_client.TX]
+    packet = memory.allocate(vsock_client.HEADER.size)  # to nobody: dropped at once
+    memory.write(packet, vsock_client.HEADER.pack(CID, 99, 1, 2, 0, vsock_client.STREAM, RW, 0, 0, 0))
+    for head in range(queue.size):
+        queue.write_desc(queue.desc, head, packet, vsock_client.HEADER.size, 0)
+        memory.set_word(queue.avail + 4 + 2 * head, head)
+    used, moved = queue.used_idx(), time.monotonic()
+    end = moved + 2
+    while time.monotonic() < end:
+        before, queue.avail_idx = queue.avail_idx, queue.used_idx() + queue.size & 0xffff
+        memory.set_word(queue.avail + 2, queue.avail_idx)
+        if queue.avail_idx != before:
+            queue.kick_if_wanted(before)
+        if used != queue.used_idx():
+            used, moved = queue.used_idx(), time.monotonic()
+        elif time.monotonic() > moved + 0.1:
+            assert not is_asleep(host.process) or used != queue.used_idx(), "it sleeps while there are packets"
 
 
 def test_after_a_kill_the_driver_is_told_that_its_streams_are_gone(host):
