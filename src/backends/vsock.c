@@ -45,7 +45,8 @@ static void stopped(void *device)
 {
     struct vsock_device *vsock = device;
     vsock_drop_all(vsock);
-    vsock->lost_before = false;
+    /* A driver that has used its queues before goes on after a pause; a reset makes them new. */
+    vsock->served = vsock->lost_before = false;
 }
 
 static const struct vu_backend_ops ops = {

@@ -81,8 +81,8 @@ struct vsock_device {
     uint32_t next_port; /* the host's side of the next connection that the host begins */
     struct vsock_header refusals[VSOCK_REFUSALS_MAX];
     unsigned n_refusals;
-    bool served;      /* queues of this process have run */
-    bool lost_before; /* the driver knows of connections that another process had */
+    bool served;      /* queues have run, and what they shared with the driver is still there */
+    bool lost_before; /* the driver knows of connections from before that */
 };
 
 /* --- vsock_connections.c: the table --- */

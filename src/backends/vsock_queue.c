@@ -39,13 +39,19 @@ static bool pop(struct service *service, unsigned index, struct vu_chain *chain,
     return ret > 0;
 }
 
-/** tell_loss() - the connections that the driver knows of were another process's (virtio 1.2, 5.10.6.7). */
+/** owes_loss() - whether the driver is to be told of it now: not in the middle of starting or stopping the queues. */
+static bool owes_loss(const struct service *service)
+{
+    return service->device->lost_before && service->queues[VSOCK_RX] && service->queues[VSOCK_TX];
+}
+
+/** tell_loss() - the connections that the driver knows of are gone (virtio 1.2, 5.10.6.7). */
 static void tell_loss(struct service *service)
 {
     struct iovec iov[VU_CHAIN_IOV_MAX];
     struct vu_chain chain;
     struct vu_queue *queue = service->queues[VSOCK_EVENT];
-    if (!service->device->lost_before || !pop(service, VSOCK_EVENT, &chain, iov))
+    if (!owes_loss(service) || !pop(service, VSOCK_EVENT, &chain, iov))
         return;
     uint8_t event[4];
     store_le32(event, VSOCK_EVENT_TRANSPORT_RESET);
@@ -123,6 +129,7 @@ static bool work(struct service *service)
     /* A queue that is left with requests kicks nobody for them: the other has to move first. */
     bool more = holds(service, VSOCK_TX) && device->n_refusals < VSOCK_REFUSALS_MAX;
     more |= holds(service, VSOCK_RX) && vsock_guest_waits(device);
+    more |= owes_loss(service) && holds(service, VSOCK_EVENT);
     return more;
 }
 
@@ -173,7 +180,7 @@ static bool begin(struct service *service)
         else
             watched &= watch(service, vu_queue_kick_fd(queue), on_kick, queue);
     }
-    service->device->served = true;
+    service->device->served |= service->queues[VSOCK_RX] && service->queues[VSOCK_TX];
     long ms = unkicked ? UNKICKED_MS : TICK_MS;
     struct itimerspec tick = {{0, ms * 1000000}, {0, ms * 1000000}};
     timerfd_settime(service->device->timer_fd, 0, &tick, NULL);

@@ -327,6 +327,30 @@ def test_after_a_kill_the_driver_is_told_that_its_streams_are_gone(host):
     host.stream_from_host(3)
 
 
+def test_after_a_stop_and_start_of_its_queues_the_driver_is_told_that_its_streams_are_gone(host):
+    program, stream = host.stream_from_host()
+    front = host.vsock.front
+    bases = [front.stop_queue(queue) for queue in front.queues]
+    assert is_closed(program)
+    assert not front.queues[vsock_client.EVENT].reap()
+    for queue, base in zip(front.queues, bases):
+        front.start_queue(queue, base)
+    assert host.vsock.event() == 0
+    stream.send(RW, b"to nobody")
+    assert host.vsock.receive().op == RST
+    host.stream_from_host(3)
+
+
+def test_a_driver_that_begins_anew_is_told_of_no_loss(host):
+    host.stream_from_host()
+    front = host.vsock.front
+    for queue in front.queues:
+        front.stop_queue(queue)
+    host.vsock.begin_anew()
+    host.stream_from_host(3)
+    assert not front.queues[vsock_client.EVENT].reap()
+
+
 def test_the_connector_has_nothing_of_the_devices(host):
     pid, = pathlib.Path(f"/proc/{host.process.pid}/task/{host.process.pid}/children").read_text().split()
     held = [number for number in map(int, os.listdir(f"/proc/{pid}/fd")) if number > 2]

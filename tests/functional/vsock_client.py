@@ -25,10 +25,20 @@ class Vsock:
         self.memory = memory or vhost_user.Memory([vhost_user.Slot(0, 16 << 20)])
         self.front = vhost_user.FrontEnd(connection, self.memory,
                                          setup or vhost_user.Setup(n_queues=3, queue_size=64)).start()
+        self._fill(buffers)
+
+    def _fill(self, buffers):
         self.places, self.arrived, self.empty = {}, [], 0  # empty: buffers that came back without a packet
         for _ in range(buffers):
             self.give(self.memory.allocate(BUFFER))
         self.events = {self.front.queues[EVENT].submit([(gpa, 4, True)]): gpa for gpa in [self.memory.allocate(4)]}
+
+    def begin_anew(self):
+        """A driver that has just been loaded, after all queues were stopped."""
+        for queue in self.front.queues:
+            queue.clear()
+            self.front.start_queue(queue)
+        self._fill(16)
 
     def give(self, gpa, length=BUFFER):
         """A buffer for a packet."""
