@@ -68,6 +68,8 @@ struct vsock_question {
 struct vsock_device {
     uint64_t cid;
     int listener; /* host programs connect here; -1 for nowhere */
+    struct loop_source *listener_source;
+    bool crowded; /* there is no descriptor for another host program: the listener is not watched */
     struct vsock_connector connector;
     struct loop_source *connector_source;
     struct loop *loop;
@@ -124,6 +126,9 @@ void vsock_make_ready(struct vsock_connection *connection);
 
 /** vsock_host_start() - watch listener and connector. Returns 0 or -errno. */
 int vsock_host_start(struct vsock_device *device);
+
+/** vsock_host_make_way() - a descriptor may be free again for a host program that waits. */
+void vsock_host_make_way(struct vsock_device *device);
 
 /** vsock_host_ask() - have the connector connect to @connection->host_port. */
 void vsock_host_ask(struct vsock_connection *connection);

@@ -144,6 +144,7 @@ void vsock_drop(struct vsock_connection *connection)
     free(connection->out.bytes);
     free(connection);
     device->n_connections--;
+    vsock_host_make_way(device);
 }
 
 void vsock_drop_all(struct vsock_device *device)

@@ -270,11 +270,25 @@ static void on_host(void *ctx, uint32_t events)
     vsock_host_watch(connection);
 }
 
+void vsock_host_make_way(struct vsock_device *device)
+{
+    if (device->crowded && loop_modify(device->listener_source, EPOLLIN) == 0)
+        device->crowded = false;
+}
+
+/** wait_for_way() - whoever waits there stays, and would be told of again and again. */
+static void wait_for_way(struct vsock_device *device)
+{
+    device->crowded = loop_modify(device->listener_source, 0) == 0;
+}
+
 static void on_listener(void *ctx, uint32_t events)
 {
     (void)events;
     struct vsock_device *device = ctx;
     _cleanup_close_ int fd = accept4(device->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+        wait_for_way(device);
     if (fd < 0)
         return;
     struct vsock_connection *connection = vsock_add(device, VSOCK_HELLO, 0, 0);
@@ -359,9 +373,12 @@ static void on_connector(void *ctx, uint32_t events)
 
 int vsock_host_start(struct vsock_device *device)
 {
-    if (device->listener >= 0 &&
-        !loop_add(device->loop, device->listener, EPOLLIN, on_listener, device))
-        return -errno;
+    if (device->listener >= 0) {
+        device->listener_source =
+            loop_add(device->loop, device->listener, EPOLLIN, on_listener, device);
+        if (!device->listener_source)
+            return -errno;
+    }
     if (device->connector.fd < 0)
         return 0;
     device->connector_source =
@@ -371,6 +388,7 @@ int vsock_host_start(struct vsock_device *device)
 
 void vsock_host_expire(struct vsock_device *device, uint64_t now_ms)
 {
+    vsock_host_make_way(device);
     for (size_t i = 0; i < ARRAY_SIZE(device->buckets); i++) {
         struct vsock_connection *next;
         for (struct vsock_connection *c = device->buckets[i]; c; c = next) {

@@ -19,7 +19,8 @@ int limits_vmm(struct error *err);
 /** limits_broker() - what its back-ends may have, who inherit it. */
 int limits_broker(struct error *err);
 
-/** limits_back_end() - memory, descriptors, and no core dump, which would hold guest memory. */
+/** limits_back_end() - memory, descriptors (a soft limit is raised to this, or as far as it may be), and no core dump, which would
+ * hold guest memory. */
 int limits_back_end(struct error *err);
 
 #endif
