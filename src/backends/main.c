@@ -51,6 +51,8 @@ static const struct option common_options[] = {
 };
 
 #define OPTIONS_MAX 64
+/* That wait for the one which is served to end. */
+#define FRONT_ENDS_MAX 4
 
 struct settings {
     const char *socket, *name;
@@ -236,7 +238,7 @@ static int serve(const struct backend_kind *kind, void *state, const struct sett
     int ret = kind->open(state, &backend, err);
     if (ret < 0)
         return ret == -EINVAL ? STATUS_USAGE : STATUS_ERROR;
-    int listener = settings->socket ? vu_listen(settings->socket, err) : -1;
+    int listener = settings->socket ? vu_listen(settings->socket, FRONT_ENDS_MAX, err) : -1;
     if (settings->socket && listener < 0)
         return STATUS_ERROR;
     const struct cage cage = {

@@ -81,7 +81,7 @@ static int remove_stale(const struct sockaddr_un *address)
     return unlink(address->sun_path) < 0 ? -errno : 0;
 }
 
-int vu_listen(const char *path, struct error *err)
+int vu_listen(const char *path, int backlog, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof(address.sun_path))
@@ -92,8 +92,8 @@ int vu_listen(const char *path, struct error *err)
     if (ret == -EADDRINUSE)
         return error_set(err, ret, "socket %s: another process listens there", path);
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (ret == 0 &&
-        (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 4) < 0))
+    if (ret == 0 && (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+                     listen(fd, backlog) < 0))
         ret = -errno;
     if (ret < 0)
         return error_set_errno(err, ret, "socket %s cannot be listened on", path);

@@ -85,10 +85,11 @@ int vu_serve(struct vu_backend *backend, int fd, int stop_fd, struct error *err)
 
 /**
  * vu_listen() - make the socket @path. One that nobody listens on any more is replaced.
+ * @backlog: connections that wait to be accepted.
  *
  * Return: the descriptor, for vu_serve_path(); -errno with @err filled if @path cannot be listened on.
  */
-int vu_listen(const char *path, struct error *err);
+int vu_listen(const char *path, int backlog, struct error *err);
 
 /**
  * vu_serve_path() - serve one front-end after another until @stop_fd is readable. What ends a connection is logged.

@@ -11,6 +11,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+/* Host programs that have connected and wait to be accepted, as many as the broker lets wait. */
+#define PROGRAMS_MAX 128
+
 enum option_id { OPT_CID = BACKEND_OPTION_FIRST, OPT_UDS, OPT_LISTEN_FD };
 
 struct vsock {
@@ -100,7 +103,7 @@ static int open_vsock(void *state, struct vu_backend *backend, struct error *err
     if (!device->cid || !vsock->path)
         return error_set(err, -EINVAL, "--cid and --uds are needed");
     bool own = vsock->listen_fd < 0;
-    device->listener = own ? vu_listen(vsock->path, err) : vsock->listen_fd;
+    device->listener = own ? vu_listen(vsock->path, PROGRAMS_MAX, err) : vsock->listen_fd;
     if (device->listener < 0)
         return device->listener == -EINVAL ? -EIO : device->listener;
     int ret = vsock_connector_start(&device->connector, vsock->path, own, backend, err);

@@ -4,6 +4,8 @@ import contextlib
 import os
 import pathlib
 import resource
+import signal
+import socket
 
 import pytest
 
@@ -53,3 +55,18 @@ def test_without_a_descriptor_for_it_a_host_program_waits_and_nothing_spins(host
     programs[0].close()
     assert host.vsock.receive().op == SHUTDOWN
     assert is_closed(waiting)
+
+
+def test_host_programs_that_come_while_the_device_is_busy_wait_for_it(host):
+    host.process.kill(signal.SIGSTOP)
+    programs = []
+    for _ in range(100):
+        program = host.bench.keep(socket.socket(socket.AF_UNIX))
+        program.setblocking(False)
+        program.connect(host.path)
+        program.sendall(b"CONNECT x\n")
+        programs.append(program)
+    host.process.kill(signal.SIGCONT)
+    for program in programs:
+        program.settimeout(vhost_user.PATIENCE)
+        assert is_closed(program)

@@ -221,7 +221,7 @@ struct listener {
 static void *listen_for_all(void *arg)
 {
     struct listener *l = arg;
-    l->result = vu_listen(l->path, &l->front->why);
+    l->result = vu_listen(l->path, 4, &l->front->why);
     if (l->result >= 0)
         l->result = vu_serve_path(&l->front->backend, l->result, l->path, l->front->stop_fd,
                                   &l->front->why);
