@@ -9,6 +9,7 @@
 #include "backends/vsock_buffer.h"
 #include "backends/vsock_connector.h"
 #include "backends/vsock_credit.h"
+#include "backends/vsock_hello.h"
 #include "base/loop.h"
 
 enum { VSOCK_RX, VSOCK_TX, VSOCK_EVENT, VSOCK_QUEUES };
@@ -52,6 +53,7 @@ struct vsock_connection {
     uint32_t guest_port, host_port;
     int fd; /* the host's side; -1: none yet, or none any more */
     struct loop_source *source;
+    struct vsock_hello hello;
     struct vsock_credit credit;
     struct vsock_buffer out; /* from the guest */
     uint64_t deadline_ms;    /* of states that wait; 0: none */

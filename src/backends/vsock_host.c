@@ -20,8 +20,6 @@
 #define CLOSING_MS 2000
 /* How long a host program may take to read what the guest sent before it closed. */
 #define DRAINING_MS 60000
-/* "CONNECT 4294967295\n" */
-#define HELLO_BYTES 19
 
 static void on_host(void *ctx, uint32_t events);
 
@@ -66,30 +64,10 @@ static void fail(struct vsock_connection *connection)
     vsock_owe_only_reset(connection);
 }
 
-/** read_hello() - "CONNECT PORT" up to its line break, and no byte more. Returns 1 with @port, 0 if it is not all there, -EPROTO. */
-static int read_hello(int fd, uint32_t *port)
-{
-    char line[HELLO_BYTES + 1], behind;
-    ssize_t n = recv(fd, line, HELLO_BYTES, MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -EPROTO;
-    line[n] = '\0';
-    char *end = memchr(line, '\n', (size_t)n);
-    if (!end)
-        return n > 0 && n < HELLO_BYTES ? 0 : -EPROTO;
-    size_t len = (size_t)(end - line) + 1;
-    unsigned long long value;
-    if (sscanf(line, "CONNECT %10llu%c", &value, &behind) != 2 || behind != '\n' || line[8] < '0' ||
-        line[8] > '9' || value > UINT32_MAX)
-        return -EPROTO;
-    *port = (uint32_t)value;
-    return recv(fd, line, len, MSG_DONTWAIT) == (ssize_t)len ? 1 : -EPROTO;
-}
-
 static void hear_hello(struct vsock_connection *connection)
 {
     uint32_t port;
-    int ret = read_hello(connection->fd, &port);
+    int ret = vsock_hello_read(&connection->hello, connection->fd, &port);
     if (ret < 0)
         vsock_drop(connection);
     if (ret <= 0)

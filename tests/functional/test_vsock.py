@@ -1,9 +1,12 @@
 """husk's socket back-end: streams between host programs and a guest, each byte once and in order."""
 
+import fcntl
 import os
 import pathlib
 import re
 import socket
+import struct
+import termios
 import threading
 import time
 
@@ -15,6 +18,11 @@ import vsock_client
 from vsock_client import (CREDIT_REQUEST, CREDIT_UPDATE, HOST, REQUEST, RESPONSE, RST, RW, SHUTDOWN, SHUT_RECEIVE, SHUT_SEND,
                           Stream)
 from vsock_host import CID, Host, is_closed
+
+
+def unread(program):
+    """How many bytes of its, counted as the kernel does, the device has not taken."""
+    return struct.unpack("i", fcntl.ioctl(program, termios.TIOCOUTQ, bytes(4)))[0]
 
 
 @pytest.fixture
@@ -49,11 +57,22 @@ def test_a_port_that_nobody_listens_on_is_refused(host):
     assert (answer.op, answer.src_port, answer.dst_port) == (RST, 71, 5000)
 
 
-@pytest.mark.parametrize("text", [b"CONNECT\n", b"CONNECT x\n", b"connect 5\n", b"CONNECT -5\n", b"CONNECT 4294967296\n",
-                                  b"CONNECT 5 6\n", b"CONNECT  5\n", b"\n", b"x" * 100, b"CONNECT 5\r\n"])
+@pytest.mark.parametrize("text", [b"CONNECT\n", b"CONNECT x\n", b"CONNECTED 5\n", b"CONNECT -5\n", b"CONNECT 4294967296\n",
+                                  b"CONNECT 5x\n", b"CONNECT 5\0\n", b"CONNECT ++5\n", b"CONNECT 99999999999999999999999\n",
+                                  b"\n", b"\nCONNECT 5\n", b"x" * 100, b"CONNECT 5" + b" " * 23])
 def test_a_host_program_that_says_anything_else_is_closed_on(host, text):
     assert is_closed(host.connect(text))
     program, _ = host.stream_from_host()
+
+
+@pytest.mark.parametrize("text", [b"connect 5\n", b"Connect  5\n", b"CONNECT 5\r\n", b" CONNECT\t5 \n", b"CONNECT 5 6\n",
+                                  b"CONNECT +5\n", b"CONNECT 00005\n", b"CONNECT 5" + b" " * 22 + b"\n"])
+def test_a_host_program_may_say_connect_as_firecracker_understands_it(host, text):
+    program = host.connect(text + b"CONNECT 6\n")
+    stream = Stream.from_host(host.vsock)
+    assert stream.ports[0] == 5
+    assert stream.read(10) == b"CONNECT 6\n"
+    assert program.recv(100) == b"OK %d\n" % stream.ports[1]
 
 
 def test_what_is_said_right_behind_connect_is_the_streams(host):
@@ -61,6 +80,16 @@ def test_what_is_said_right_behind_connect_is_the_streams(host):
     stream = Stream.from_host(host.vsock)
     assert stream.read(7) == b"at once"
     assert program.recv(100).startswith(b"OK ")
+
+
+def test_connect_may_come_in_pieces(host):
+    program = host.connect(b"CON")
+    for text in (b"NECT ", b"12", b"34\nat once"):
+        vhost_user.until(lambda: not unread(program), "the piece before")
+        program.sendall(text)
+    stream = Stream.from_host(host.vsock)
+    assert stream.ports[0] == 1234
+    assert stream.read(7) == b"at once"
 
 
 def test_a_megabyte_each_way_at_the_same_time(host):

@@ -57,6 +57,13 @@ def test_without_a_descriptor_for_it_a_host_program_waits_and_nothing_spins(host
     assert is_closed(waiting)
 
 
+def test_a_host_program_that_says_half_a_line_is_waited_for_and_nothing_spins(host):
+    program = host.connect(b"CONNECT 5")
+    before = processor_seconds(host.process)
+    assert not vhost_user.readable(program, 1.2)
+    assert processor_seconds(host.process) - before < 0.3
+
+
 def test_host_programs_that_come_while_the_device_is_busy_wait_for_it(host):
     host.process.kill(signal.SIGSTOP)
     programs = []

@@ -302,7 +302,7 @@ static void connect_program(struct input *in)
     if (next(in) & 3)
         len = snprintf(text, sizeof(text), "CONNECT %u\n", 1 + next(in) % PORTS);
     else
-        for (; len < 30 && in->size; len++)
+        for (; len < 40 && in->size; len++)
             text[len] = (char)next(in);
     (void)!send(fd, text, (size_t)len, MSG_NOSIGNAL);
 }

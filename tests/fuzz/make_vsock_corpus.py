@@ -49,6 +49,7 @@ SEEDS = {
     "halves": ROOM + packet(REQUEST) + TURN + ACCEPT + TURN + packet(SHUTDOWN, 0, 0, 2) + TURN + send(0, 99) + ROOM + TURN + SHUT +
     ROOM + TURN,
     "full": packet(REQUEST) + TURN + ACCEPT + TURN + (packet(RW, 0, 0x3fff) * 20 + TURN) * 3 + read(0, 65535) + ROOM + TURN,
+    "words": bytes([3, 0, 4]) + b" connect\t+2 3\r\nbehind it, 40 bytes of it" + TURN + bytes([3, 1, 4]) + b"CONNECT 7",
     "slow-reader": packet(REQUEST) + TURN + ACCEPT + TURN + (packet(RW, 0, 0x3fff) * 20 + TURN) * 2 + packet(SHUTDOWN, 0, 0, 3) +
     packet(RST) + TURN + read(0, 65535) + packet(REQUEST) + TURN + read(0, 65535) * 9 + ROOM + TURN + EXPIRE + TURN,
     "nonsense": ROOM + packet(9) + packet(0, 1) + packet(RW, 2, 10, how=4, extra=b"\xff\xff") +
