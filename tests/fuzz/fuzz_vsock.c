@@ -5,8 +5,9 @@
  * turns, in which the device serves its queues.
  *
  * Each packet that the device gives has to be whole, its own, and of a stream within the credit that the driver told, and each
- * stream that the guest began ends at the socket which the connector gave for that port. The fake queues check that each
- * request comes back once, the sanitizers and guard pages that nothing else was touched.
+ * stream that the guest began ends at the socket which the connector gave for that port. A device that sleeps with work undone
+ * sleeps for ever. The fake queues check that each request comes back once, the sanitizers and guard pages that nothing else was
+ * touched.
  */
 #include "backends/vsock.h"
 #include "base/bytes.h"
@@ -22,7 +23,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -31,8 +31,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define CID 3u
 #define ARENA_BYTES KIB(1024)
 #define PROGRAMS_MAX 8
-#define REQUESTS_MAX 64
-#define STEPS_MAX 200
+#define REQUESTS_MAX 192 /* batches, and more refusals than the device remembers */
+#define STEPS_MAX 400
+#define SERVES_MAX 100 /* more than there is to do in a turn */
 /* Few, so that packets meet connections. */
 #define PORTS 4u
 
@@ -81,6 +82,22 @@ static size_t next_len(struct input *in)
     return low | (size_t)next(in) << 8;
 }
 
+/** has_requests() - whether the device could take one of queue @index. */
+static bool has_requests(unsigned index)
+{
+    const struct vu_queue *queue = &world.queues[index];
+    return queue->n_popped < queue->n_requests &&
+           !(queue->break_after && queue->n_popped == queue->break_after);
+}
+
+/** is_done() - nothing that the device has waits for what the driver has given it already. */
+static bool is_done(void)
+{
+    return !(has_requests(VSOCK_TX) && world.device.n_refusals < VSOCK_REFUSALS_MAX) &&
+           !(has_requests(VSOCK_RX) && vsock_guest_waits(&world.device)) &&
+           !(has_requests(VSOCK_EVENT) && world.device.lost_before);
+}
+
 /* A page behind each end of the arena cannot be touched. */
 static void set_up(void)
 {
@@ -95,6 +112,12 @@ static void set_up(void)
     for (unsigned i = 0; i < VSOCK_QUEUES; i++) {
         check(fake_queue_init(&world.queues[i]) == 0);
         world.queues[i].changes_iov = true;
+        world.queues[i].may_stop = is_done;
+    }
+    /* They are served, and stopped, together. */
+    for (unsigned i = 1; i < VSOCK_QUEUES; i++) {
+        close(world.queues[i].stop_fd);
+        world.queues[i].stop_fd = world.queues[0].stop_fd;
     }
 }
 
@@ -115,7 +138,8 @@ static void begin(void)
     world.device.connector.fd = ends[0];
     world.far_connector = ends[1];
     world.device.loop = loop_new();
-    world.device.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    /* Time does not pass by itself. */
+    world.device.timer_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     check(world.device.loop && world.device.timer_fd >= 0 && vsock_host_start(&world.device) == 0);
     for (unsigned i = 0; i < PROGRAMS_MAX; i++)
         world.programs[i] = -1;
@@ -268,15 +292,33 @@ static void check_queues(void)
             check_connection(c);
 }
 
+/**
+ * serve() - until the device would sleep, once, and then what has happened on the host. If it slept with work undone nothing would
+ * ever wake it. A broken queue would not stop it either.
+ */
+static void serve(void)
+{
+    struct vu_queue *queues[VSOCK_QUEUES];
+    bool breaks = false;
+    for (unsigned i = 0; i < VSOCK_QUEUES; i++) {
+        queues[i] = &world.queues[i];
+        breaks |= world.queues[i].break_after > 0;
+    }
+    if (breaks)
+        check(eventfd_write(world.queues[0].stop_fd, 1) == 0);
+    vsock_run_all(&world.device, queues);
+    eventfd_t stopped;
+    check(eventfd_read(world.queues[0].stop_fd, &stopped) == 0);
+}
+
 /** turn() - the device serves until there is nothing to do. */
 static void turn(void)
 {
-    struct vu_queue *queues[VSOCK_QUEUES];
-    for (unsigned i = 0; i < VSOCK_QUEUES; i++) {
-        queues[i] = &world.queues[i];
-        check(eventfd_write(world.queues[i].stop_fd, 1) == 0);
-    }
-    vsock_run_all(&world.device, queues);
+    unsigned n = 0;
+    do
+        serve();
+    while (!is_done() && ++n < SERVES_MAX);
+    check(is_done());
     check_queues();
     for (unsigned i = 0; i < VSOCK_QUEUES; i++) {
         fake_queue_rewind(&world.queues[i]);
@@ -410,6 +452,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         default:
             if (step & 32)
                 world.queues[(step >> 6) % VSOCK_QUEUES].break_after = 1 + next(&in) % 8;
+            else if (step & 8 && step & 64)
+                world.device.lost_before = true;
             else if (step & 8)
                 add_event();
             else

@@ -34,7 +34,7 @@ def read(program, length):
     return bytes([4, 64 | program]) + struct.pack("<H", length)
 
 
-SHUT, LEAVE, TURN, EVENT, EXPIRE = bytes([4, 128 | 8]), bytes([4, 192]), b"\6", b"\x0f", b"\x17"
+SHUT, LEAVE, TURN, EVENT, LOSS, EXPIRE = bytes([4, 128 | 8]), bytes([4, 192]), b"\6", b"\x0f", b"\x4f", b"\x17"
 ACCEPT, REFUSE, FULL, ODD, UNASKED = bytes([5, 0]), bytes([5, 1]), bytes([5, 33]), bytes([5, 255]), bytes([5, 252])
 ROOM = buffer() * 4
 
@@ -49,6 +49,9 @@ SEEDS = {
     "halves": ROOM + packet(REQUEST) + TURN + ACCEPT + TURN + packet(SHUTDOWN, 0, 0, 2) + TURN + send(0, 99) + ROOM + TURN + SHUT +
     ROOM + TURN,
     "full": packet(REQUEST) + TURN + ACCEPT + TURN + (packet(RW, 0, 0x3fff) * 20 + TURN) * 3 + read(0, 65535) + ROOM + TURN,
+    "loss": LOSS + TURN + EVENT + TURN + LOSS + EVENT * 2 + packet(REQUEST) + TURN,
+    "many": ROOM * 4 + packet(REQUEST) + TURN + ACCEPT + TURN + packet(CREDIT_REQUEST, 1) * 130 + ROOM * 40 + TURN + send(0, 65535) +
+    send(0, 65535) + ROOM * 16 + TURN + packet(RW, 0, 9) + ROOM + TURN,
     "words": bytes([3, 0, 4]) + b" connect\t+2 3\r\nbehind it, 40 bytes of it" + TURN + bytes([3, 1, 4]) + b"CONNECT 7",
     "slow-reader": packet(REQUEST) + TURN + ACCEPT + TURN + (packet(RW, 0, 0x3fff) * 20 + TURN) * 2 + packet(SHUTDOWN, 0, 0, 3) +
     packet(RST) + TURN + read(0, 65535) + packet(REQUEST) + TURN + read(0, 65535) * 9 + ROOM + TURN + EXPIRE + TURN,

@@ -136,7 +136,7 @@ bool vu_queue_want_kicks(struct vu_queue *queue, bool want)
 {
     if (queue->n_popped < queue->n_requests)
         return true;
-    if (want)
+    if (want && (!queue->may_stop || queue->may_stop()))
         (void)eventfd_write(queue->stop_fd, 1);
     return false;
 }

@@ -25,6 +25,7 @@ struct vu_queue {
     unsigned n_requests, n_popped, n_answered, n_notified, n_config_changed;
     bool changes_iov;                  /* the device may change a chain's entries */
     unsigned break_after;              /* requests after which the ring is broken; 0: never */
+    bool (*may_stop)(void);            /* whether the thread may be asked to; NULL: always */
     unsigned order[FAKE_REQUESTS_MAX]; /* as they were answered */
 };
 
