@@ -1,5 +1,7 @@
 """The guest connects to host programs: each stream to the one that was meant, whatever became of those before."""
 
+import pathlib
+import resource
 import socket
 
 import pytest
@@ -47,3 +49,25 @@ def test_refusals_and_streams_do_not_mix_when_many_are_asked_for_at_once(host):
             program.sendall(b"%d" % port)
             packet = host.vsock.receive()
             assert packet.src_port == port and packet.data == b"%d" % port
+
+
+@pytest.mark.parametrize("of", ["device", "connector"])
+def test_without_a_descriptor_for_it_a_stream_is_refused_and_later_ones_are_not(host, of):
+    listener = host.listen(80)
+    host.stream_to_host(listener, 80, 4000)  # it has begun
+    pid = host.process.pid
+    if of == "connector":
+        pid = int(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii"))
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))  # it has those
+    for n in range(3):
+        host.vsock.send(REQUEST, 5000 + n, 80)
+        answer = host.vsock.receive()
+        assert (answer.op, answer.dst_port) == (RST, 5000 + n)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    if of == "device":  # its programs were reached, and left
+        for _ in range(3):
+            assert listener.accept()[0].recv(100) == b""
+    program, stream = host.stream_to_host(listener, 80, 6000)
+    stream.write(b"hello")
+    assert program.recv(100) == b"hello"
