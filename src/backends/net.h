@@ -41,6 +41,12 @@ unsigned net_header_bytes(uint64_t features);
  */
 bool net_header_sound(const struct net_header *header, uint64_t features);
 
+/**
+ * net_header_agreed() - whether a driver that accepted @features may be given a frame with @header, whose flags are made
+ * such as it may see. What lies in the tap since before the driver need not be.
+ */
+bool net_header_agreed(struct net_header *header, uint64_t features);
+
 /** net_attach() - the tap's queue of @pair takes part, as the driver wants its frames. Returns 0 or -errno. */
 int net_attach(struct net_device *device, struct net_pair *pair, uint64_t features,
                struct error *err);
@@ -48,8 +54,11 @@ int net_attach(struct net_device *device, struct net_pair *pair, uint64_t featur
 /** net_detach() - the kernel gives that queue no frames any more, once both queues of the pair rest. */
 void net_detach(struct net_device *device, struct net_pair *pair);
 
-/** net_tap_failed() - the tap answers with @error: say so, once. */
-void net_tap_failed(struct net_device *device, int error);
+/**
+ * net_tap_failed() - what it means that the tap answers with @error: that the interface was deleted, which is said once, or
+ * that a frame is lost. EIO only says that it is down, and EINVAL that the frame is none. Returns true for the former.
+ */
+bool net_tap_failed(struct net_device *device, int error);
 
 /** net_rx_run(), net_tx_run() - the body of a queue's thread, as vu_backend_ops's run(). */
 void net_rx_run(struct net_device *device, struct net_pair *pair, struct vu_queue *queue);

@@ -1,8 +1,9 @@
 /*
  * The receive queue. How long a frame is shows only when it has been read: so buffers are taken from the ring beforehand,
  * as many as the longest frame needs, and readv(2) fills them. What they do not hold goes to memory of the thread's own
- * behind them, and from there into further buffers, or, where a frame has to fit into one chain, it is lost. Buffers not
- * used for one frame wait for the next, and are put back into the ring when the queue stops.
+ * behind them, and from there into further buffers, or, where a frame has to fit into one chain, it is lost. The header
+ * before a frame is read apart and checked, so that the driver gets none that it did not agree to. Buffers not used for one
+ * frame wait for the next, and are put back into the ring when the queue stops.
  */
 #include "backends/net.h"
 #include "backends/net_wait.h"
@@ -17,9 +18,11 @@
 #define CHAINS_MAX 64u
 #define BATCH_FRAMES \
     64u /* the driver hears of frames, and the stop event is looked at, at least so often */
-#define NUM_BUFFERS_OFFSET offsetof(struct net_header, num_buffers)
+/* After so many reads that failed one after another, the tap is left alone for a while. */
+#define FAILURES_MAX 64u
+#define FAILURES_PAUSE_NS 1000000u
 
-enum step { GO_ON, WAIT_TAP, WAIT_BUFFERS, WAIT_LIMIT };
+enum step { GO_ON, WAIT_TAP, WAIT_BUFFERS, WAIT_LIMIT, WAIT_PAUSE };
 
 struct held_chain {
     uint16_t head;
@@ -32,12 +35,15 @@ struct rx {
     struct net_device *device;
     struct net_pair *pair;
     struct vu_queue *queue;
+    uint64_t features;
     unsigned header_bytes;
     bool mergeable, broken;
     unsigned n_chains, n_iov;
-    uint64_t room;     /* of all chains */
-    size_t packet;     /* bytes read that the driver has not yet: header and frame; 0 for none */
-    uint64_t direct;   /* how many bytes of it at most are in the chains already */
+    unsigned n_failures; /* reads of the tap, since the last one that did not fail */
+    uint64_t room;       /* of all chains */
+    size_t packet;       /* bytes read that the driver has not yet: header and frame; 0 for none */
+    uint64_t direct;     /* bytes from its beginning on that need no copying from the spill */
+    struct net_header header;
     uint64_t wait_ns;  /* for the rate limit */
     bool within_limit; /* @packet was let through by it */
     struct held_chain chains[CHAINS_MAX];
@@ -110,38 +116,61 @@ static void put_all_back(struct rx *rx)
 
 /* --- One frame. --- */
 
-/** read_frame() - from the tap into the chains held, of which there is one. */
-static enum step read_frame(struct rx *rx)
+/** make_parts() - the header's place, the chains held from behind it on, and the spill. Returns how many of rx->parts. */
+static unsigned make_parts(struct rx *rx)
 {
     unsigned n = 0;
-    rx->direct = 0;
+    size_t skip = rx->header_bytes;
+    rx->parts[n++] = (struct iovec){&rx->header, rx->header_bytes};
+    rx->direct = rx->header_bytes;
     for (unsigned i = 0; i < rx->n_chains && n < VU_CHAIN_IOV_MAX - 1; i++) {
         const struct held_chain *held = &rx->chains[i];
         for (unsigned j = 0; held->room && j < held->n_in && n < VU_CHAIN_IOV_MAX - 1; j++) {
-            rx->parts[n] = rx->iov[held->first + j];
+            const struct iovec *part = &rx->iov[held->first + j];
+            size_t piece = MIN(skip, part->iov_len);
+            skip -= piece;
+            if (piece == part->iov_len)
+                continue;
+            rx->parts[n] = (struct iovec){(uint8_t *)part->iov_base + piece, part->iov_len - piece};
             rx->direct += rx->parts[n++].iov_len;
         }
     }
     rx->parts[n++] = (struct iovec){rx->spill, sizeof(rx->spill)};
-    ssize_t got = readv(rx->pair->tap_fd, rx->parts, (int)n);
-    if (got < 0 && errno == EINTR)
+    return n;
+}
+
+/** read_failed() - with @error. The kernel drops the frame that it cannot hand over, if there was one. */
+static enum step read_failed(struct rx *rx, int error)
+{
+    if (error == EINTR)
         return GO_ON;
-    if (got < 0) {
-        if (errno != EAGAIN)
-            net_tap_failed(rx->device, errno);
+    if (error == EAGAIN || net_tap_failed(rx->device, error)) {
+        rx->n_failures = 0;
         return WAIT_TAP;
     }
+    return ++rx->n_failures % FAILURES_MAX == 0 ? WAIT_PAUSE : GO_ON;
+}
+
+/** read_frame() - from the tap into the chains held, of which there is one. */
+static enum step read_frame(struct rx *rx)
+{
+    unsigned n = make_parts(rx);
+    ssize_t got = readv(rx->pair->tap_fd, rx->parts, (int)n);
+    if (got < 0)
+        return read_failed(rx, errno);
+    rx->n_failures = 0;
     /* One that is longer than any can be was cut off. */
     bool whole = (size_t)got > rx->header_bytes &&
                  (uint64_t)got - rx->header_bytes <= NET_PACKET_MAX - NET_HEADER_BYTES;
-    rx->packet = whole ? (size_t)got : 0;
+    rx->packet = whole && net_header_agreed(&rx->header, rx->features) ? (size_t)got : 0;
     rx->within_limit = false;
     return GO_ON;
 }
 
 /** store() - @len bytes at @offset of what the chains hold together. */
-static void store(struct rx *rx, uint64_t offset, const uint8_t *from, size_t len)
+static void store(struct rx *rx, uint64_t offset, const void *data, size_t len)
 {
+    const uint8_t *from = data;
     for (unsigned i = 0; i < rx->n_chains && len; i++) {
         const struct held_chain *held = &rx->chains[i];
         for (unsigned j = 0; held->room && j < held->n_in && len; j++) {
@@ -192,11 +221,8 @@ static enum step deliver(struct rx *rx)
     unsigned n = 0;
     while (room < rx->packet)
         room += rx->chains[n++].room;
-    if (rx->header_bytes == NET_HEADER_BYTES) {
-        uint8_t num_buffers[2];
-        store_le16(num_buffers, (uint16_t)n);
-        store(rx, NUM_BUFFERS_OFFSET, num_buffers, sizeof(num_buffers));
-    }
+    rx->header.num_buffers = htole16((uint16_t)n);
+    store(rx, 0, &rx->header, rx->header_bytes);
     give_back(rx, n, rx->packet);
     rx->packet = 0;
     return GO_ON;
@@ -231,6 +257,9 @@ static bool wait_for(struct rx *rx, enum step step)
         break;
     case WAIT_LIMIT:
         wait.ns = rx->wait_ns;
+        break;
+    case WAIT_PAUSE:
+        wait.ns = FAILURES_PAUSE_NS;
         break;
     default: /* WAIT_BUFFERS */
         wait.kick = true;
@@ -280,6 +309,7 @@ void net_rx_run(struct net_device *device, struct net_pair *pair, struct vu_queu
     rx->device = device;
     rx->pair = pair;
     rx->queue = queue;
+    rx->features = features;
     rx->header_bytes = net_header_bytes(features);
     rx->mergeable = features & NET_F_MRG_RXBUF;
     serve(rx);

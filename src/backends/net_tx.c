@@ -86,9 +86,7 @@ static enum outcome send_frame(struct tx *tx)
         return SENT;
     if (errno == EAGAIN)
         return TAP_FULL;
-    /* The interface was deleted. EIO only says that it is down, and EINVAL that the frame is none. */
-    if (errno == EBADFD || errno == ENODEV)
-        net_tap_failed(tx->device, errno);
+    (void)net_tap_failed(tx->device, errno);
     return LOST;
 }
 
