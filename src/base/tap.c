@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/tap_queues.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,6 +49,43 @@ static int refuse(const char *name, int ret, struct error *err)
     return ret;
 }
 
+static void close_all(const int *fds, unsigned n)
+{
+    while (n-- > 0)
+        close(fds[n]);
+}
+
+/** open_queues() - @n of the tap that @request names, or none. Returns 0 or -errno. */
+static int open_queues(struct tap *tap, struct ifreq *request, unsigned n, int *fds)
+{
+    for (unsigned i = 0; i < n; i++) {
+        fds[i] = open_queue(request, TAP_FLAGS | (tap->multi_queue ? IFF_MULTI_QUEUE : 0));
+        if (fds[i] == -EINVAL && n == 1) {
+            /* One that somebody made for several queues serves with one, too. */
+            tap->multi_queue = true;
+            fds[i] = open_queue(request, TAP_FLAGS | IFF_MULTI_QUEUE);
+        }
+        if (fds[i] < 0) {
+            close_all(fds, i);
+            return fds[i];
+        }
+    }
+    memcpy(tap->name, request->ifr_name, IFNAMSIZ);
+    return 0;
+}
+
+/**
+ * check_alone() - whether all queues of @tap are the @n opened here. The kernel lets a multi-queue tap be opened by one
+ * program after another, and gives each a part of the frames. Of two that open it at once, at least one counts too many.
+ */
+static int check_alone(const struct tap *tap, unsigned n)
+{
+    int found = tap->multi_queue ? tap_queues(tap->name) : (int)n;
+    if (found < 0)
+        return found;
+    return found == (int)n ? 0 : -EBUSY;
+}
+
 int tap_open(struct tap *tap, const char *name, unsigned n, int *fds, struct error *err)
 {
     struct ifreq request = {0};
@@ -56,22 +94,13 @@ int tap_open(struct tap *tap, const char *name, unsigned n, int *fds, struct err
         return error_set(err, -EINVAL, "tap interface '%s': a name has at most %d bytes", name,
                          IFNAMSIZ - 1);
     snprintf(request.ifr_name, IFNAMSIZ, "%s", name ? name : "tap%d");
-    for (unsigned i = 0; i < n; i++) {
-        fds[i] = open_queue(&request, TAP_FLAGS | (tap->multi_queue ? IFF_MULTI_QUEUE : 0));
-        if (fds[i] == -EINVAL && n == 1) {
-            /* One that somebody made for several queues serves with one, too. */
-            tap->multi_queue = true;
-            fds[i] = open_queue(&request, TAP_FLAGS | IFF_MULTI_QUEUE);
-        }
-        if (fds[i] < 0) {
-            int ret = fds[i];
-            while (i-- > 0)
-                close(fds[i]);
-            return refuse(name ? name : "tap%d", ret, err);
-        }
+    int ret = open_queues(tap, &request, n, fds);
+    if (ret == 0) {
+        ret = check_alone(tap, n);
+        if (ret < 0)
+            close_all(fds, n);
     }
-    memcpy(tap->name, request.ifr_name, IFNAMSIZ);
-    return 0;
+    return ret < 0 ? refuse(name ? name : "tap%d", ret, err) : 0;
 }
 
 int tap_adopt(struct tap *tap, int fd, struct error *err)

@@ -24,7 +24,7 @@ enum { TAP_OFFLOAD_BASE = 1, TAP_OFFLOAD_UFO = 2, TAP_OFFLOAD_USO = 4 };
  * @name: NULL, or with "%d" in it, has the kernel choose.
  * @n: queues to open, one descriptor each in @fds, which do not block.
  *
- * Return: 0; -EPERM without CAP_NET_ADMIN or ownership; -EBUSY if its queues are taken; another -errno.
+ * Return: 0; -EPERM without CAP_NET_ADMIN or ownership; -EBUSY if somebody else has a queue of it; another -errno.
  */
 int tap_open(struct tap *tap, const char *name, unsigned n, int *fds, struct error *err);
 

@@ -98,6 +98,17 @@ static int check_net(const struct net_config *net, struct error *err)
     return ret;
 }
 
+/** check_tap() - the kernel gives one tap to two devices where it has several queues, and each a part of the frames. */
+static int check_tap(const struct vm_config *config, size_t number, struct error *err)
+{
+    const char *tap = config->nets[number].tap;
+    for (size_t i = 0; i < number && tap; i++)
+        if (config->nets[i].tap && strcmp(config->nets[i].tap, tap) == 0)
+            return error_set(err, -EINVAL, "tap: two devices have '%s'",
+                             option_excerpt(tap, strlen(tap)).text);
+    return 0;
+}
+
 /** make_mac() - a random address that nobody was given: the same in each life of the guest. */
 static int make_mac(struct net_config *net, struct error *err)
 {
@@ -118,6 +129,8 @@ int config_validate_nets(struct vm_config *config, struct error *err)
     for (size_t i = 0; i < config->n_nets; i++) {
         struct net_config *net = &config->nets[i];
         int ret = check_net(net, err);
+        if (ret == 0)
+            ret = check_tap(config, i, err);
         if (ret == 0 && !net->mac)
             ret = make_mac(net, err);
         if (ret < 0 && (net->id || net->tap || net->socket)) {

@@ -58,6 +58,7 @@ def test_a_mistyped_word_is_named_with_the_nearest(husk, words, bad, nearest):
     (["--kernel", "k", "--serial", "tty", "--console", "tty"], "both on tty"),
     (["--kernel", "k", "--serial", "tty", "--debug-console", "tty"], "both on tty"),
     (["--kernel", "k", "--event-monitor", "path=a,fd=1"], "exclude each other"),
+    (["--kernel", "k", "--net", "tap=a", "--net", "tap=a"], "--net: a: tap: two devices have 'a'"),
     (["--kernel", "k", "--platform", "uuid=x"], "is not a UUID"),
     (["--pvpanic"], "nothing to boot"),
     (["--pmem", "file=a"], "husk does not have this option of Cloud Hypervisor's yet"),
