@@ -16,6 +16,8 @@ NEEDS_CSUM, DATA_VALID = 1, 2
 GSO_NONE, GSO_TCPV4, GSO_UDP, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 0, 1, 3, 4, 5, 0x80
 
 HEADER = struct.Struct("<BBHHHHH")
+# Of a driver of neither virtio 1.0 nor merged buffers.
+LEGACY_HEADER = struct.Struct("<BBHHHH")
 CONFIG = struct.Struct("<6sHHH")
 GUEST_MAC, HOST_MAC = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 
@@ -48,6 +50,8 @@ class Nic:
         self.front = vhost_user.FrontEnd(connection, memory, setup)
         self.memory, self.buffer = memory, buffer
         self.mergeable = bool(self.front.features & F_MRG_RXBUF)
+        modern = self.front.features & (F_MRG_RXBUF | vhost_user.F_VERSION_1)
+        self.header = HEADER if modern else LEGACY_HEADER
         self.posted = {}   # (queue number, head) -> gpa
         self._rooms = []   # pieces of guest RAM for frames that are sent
         self._sending = {}  # (queue number, head) -> room
@@ -79,11 +83,11 @@ class Nic:
         frames = []
         for head, written in rx.reap():
             self._filled.append(self.memory.read(self.posted.pop((rx.index, head)), written))
-            wanted = HEADER.unpack(self._filled[0][:HEADER.size])[6]
+            fields = self.header.unpack(self._filled[0][:self.header.size])
+            wanted = fields[6] if self.header is HEADER else 1
             assert wanted >= 1 and (self.mergeable or wanted == 1)
             if len(self._filled) == wanted:
-                data = b"".join(self._filled)
-                frames.append(Received(HEADER.unpack(data[:HEADER.size]), data[HEADER.size:], wanted))
+                frames.append(Received(fields, b"".join(self._filled)[self.header.size:], wanted))
                 self._filled.clear()
         return frames
 
@@ -102,7 +106,7 @@ class Nic:
     def send(self, data, head=None, pair=0, parts=None, indirect=False):
         """Start sending a frame, cut into parts of these lengths if they are given (header included)."""
         _, tx = self.pair(pair)
-        data = (header() if head is None else head) + data
+        data = (header() if head is None else head)[:self.header.size] + data
         room = self._rooms.pop() if self._rooms else self.memory.allocate(1 << 17, vhost_user.PAGE)
         self.memory.write(room, data)
         buffers, at = [], room
