@@ -1,21 +1,24 @@
 /*
  * The network device's queues behind a hostile driver, with a pair of connected sockets in place of the tap, so that what
  * leaves the device can be read and what enters it chosen. The first byte of the input says which queue and which
- * features; then follow requests as lists of buffers: a byte of how many there are to read and to write, and for each two
- * bytes of length. Bytes of buffers to read come from the input. Receiving, frames of chosen lengths wait in the socket
- * beforehand.
+ * features, the second which offloads of a driver that receives; then follow requests as lists of buffers: a byte of how
+ * many there are to read and to write, and for each two bytes of length. Bytes of buffers to read come from the input.
+ * Receiving, frames of chosen lengths and headers wait in the socket beforehand.
  *
  * A transmit queue gives every buffer back, in order, and lets out just those frames that have a header that the driver may
  * send, byte by byte. A receive queue gives each frame whole, in order, to as many buffers as its header says, or not at
- * all. The fake queue checks that requests come back as they were, the sanitizers and guard pages that nothing else was
+ * all; and only where the driver agreed to what the header says. The tap refuses the offloads that the kernel refuses. The
+ * fake queue checks that requests come back as they were, the sanitizers and guard pages that nothing else was
  * touched.
  */
 #include "backends/net.h"
 #include "base/bytes.h"
 #include "fake_queue.h"
+#include "fake_tap.h"
 
 #include <errno.h>
 #include <linux/if_tun.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -43,6 +46,7 @@ static uint8_t *arena;
 static size_t arena_used;
 static uint8_t flat[NET_PACKET_MAX + 1], got[2 * NET_PACKET_MAX];
 static size_t frame_len[FRAMES_MAX];
+static uint8_t frame_head[FRAMES_MAX][2]; /* flags and kind of segments */
 
 static void check(bool holds)
 {
@@ -50,11 +54,16 @@ static void check(bool holds)
         abort();
 }
 
-/* What a tap agrees to and a socket does not know. */
+/* What a tap agrees to and a socket does not know; the device asks for nothing else. */
 int __wrap_ioctl(int fd, unsigned long request, ...)
 {
+    va_list arguments;
     (void)fd;
+    va_start(arguments, request);
+    unsigned long value = va_arg(arguments, unsigned long);
+    va_end(arguments);
     check(request == (unsigned long)TUNSETVNETHDRSZ || request == (unsigned long)TUNSETOFFLOAD);
+    check(request != (unsigned long)TUNSETOFFLOAD || fake_tap_set_offload(value) == 0);
     return 0;
 }
 
@@ -152,6 +161,8 @@ static void check_sent(int far_end)
 /** frame_byte() - of frame @n, header included, at @at. */
 static uint8_t frame_byte(unsigned n, size_t at)
 {
+    if (at < 2)
+        return frame_head[n][at];
     return (uint8_t)(n * 31 + at + (at >> 8));
 }
 
@@ -162,6 +173,8 @@ static unsigned send_frames(struct input *in, int far_end)
         size_t len = next_len(in);
         len += next(in) & 1 ? 20 : 0;
         frame_len[i] = MAX(len, 1);
+        frame_head[i][0] = next(in);
+        frame_head[i][1] = next(in);
         for (size_t at = 0; at < frame_len[i]; at++)
             got[at] = frame_byte(i, at);
         check(send(far_end, got, frame_len[i], 0) == (ssize_t)frame_len[i]);
@@ -169,30 +182,64 @@ static unsigned send_frames(struct input *in, int far_end)
     return n;
 }
 
+/** agreed() - whether the driver may see a frame with such a header (virtio 1.2, 5.1.3.1 and 5.1.6.4). */
+static bool agreed(uint8_t flags, uint8_t gso_type)
+{
+    const uint64_t f = queue.features;
+    if (!(f & NET_F_GUEST_CSUM))
+        return !(flags & NET_HDR_F_NEEDS_CSUM) && gso_type == 0;
+    if (gso_type & 0x80 && !(f & NET_F_GUEST_ECN))
+        return false;
+    switch (gso_type & 0x7f) {
+    case 0:
+        return gso_type == 0;
+    case 1:
+        return f & NET_F_GUEST_TSO4;
+    case 3:
+        return f & NET_F_GUEST_UFO;
+    case 4:
+        return f & NET_F_GUEST_TSO6;
+    case 5:
+        return f & NET_F_GUEST_USO4 && f & NET_F_GUEST_USO6;
+    default:
+        return false;
+    }
+}
+
+/** as_sent() - whether @byte at @at of what the driver got is that of frame @n, or may be there instead. */
+static bool as_sent(uint8_t byte, unsigned n, size_t at)
+{
+    uint8_t sent = frame_byte(n, at);
+    if (at == 0)
+        sent &= queue.features & NET_F_GUEST_CSUM ? 3 : 0;
+    bool counted = at >= 10 && at < net_header_bytes(queue.features);
+    return counted || byte == sent;
+}
+
 /** check_frame() - request @first and those behind it hold frame @n. Returns how many, or 0 if that is not so. */
 static unsigned check_frame(unsigned first, unsigned n)
 {
-    bool counted = net_header_bytes(queue.features) == NET_HEADER_BYTES;
     size_t at = 0;
     unsigned i = first;
+    uint8_t number[2] = {0};
     for (; i < queue.n_answered && at < frame_len[n]; i++) {
         size_t left = queue.requests[i].written;
         for (unsigned j = 0; j < queue.requests[i].n_in && left; j++) {
             const struct iovec *part = &queue.requests[i].iov[queue.requests[i].n_out + j];
             const uint8_t *bytes = part->iov_base;
             for (size_t k = 0; k < part->iov_len && left; k++, left--, at++) {
-                bool number = counted && (at == 10 || at == 11);
-                if (at >= frame_len[n] || (!number && bytes[k] != frame_byte(n, at)))
+                if (at >= frame_len[n] || !as_sent(bytes[k], n, at))
                     return 0;
-                if (number)
-                    got[at] = bytes[k];
+                if (at == 10 || at == 11)
+                    number[at - 10] = bytes[k];
             }
         }
         check(left == 0); /* no more than there was room for */
     }
     if (at != frame_len[n])
         return 0;
-    check(!counted || load_le16(got + 10) == i - first);
+    check(agreed(frame_head[n][0], frame_head[n][1]));
+    check(net_header_bytes(queue.features) < NET_HEADER_BYTES || load_le16(number) == i - first);
     check((queue.features & NET_F_MRG_RXBUF) || i - first == 1);
     return i - first;
 }
@@ -214,11 +261,17 @@ static void check_received(unsigned n_frames)
     }
 }
 
-static uint64_t features(uint8_t how)
+static uint64_t features(uint8_t how, uint8_t guest)
 {
-    return (how & 2 ? NET_F_MRG_RXBUF : 0) | (how & 4 ? VIRTIO_F_VERSION_1 : 0) |
-           (how & 8 ? NET_F_CSUM | NET_F_HOST_TSO4 | NET_F_HOST_TSO6 : 0) |
-           (how & 16 ? NET_F_HOST_ECN | NET_F_HOST_UFO | NET_F_HOST_USO : 0);
+    static const uint64_t offloads[] = {NET_F_GUEST_CSUM, NET_F_GUEST_TSO4, NET_F_GUEST_TSO6,
+                                        NET_F_GUEST_ECN,  NET_F_GUEST_UFO,  NET_F_GUEST_USO4,
+                                        NET_F_GUEST_USO6};
+    uint64_t all = (how & 2 ? NET_F_MRG_RXBUF : 0) | (how & 4 ? VIRTIO_F_VERSION_1 : 0) |
+                   (how & 8 ? NET_F_CSUM | NET_F_HOST_TSO4 | NET_F_HOST_TSO6 : 0) |
+                   (how & 16 ? NET_F_HOST_ECN | NET_F_HOST_UFO | NET_F_HOST_USO : 0);
+    for (size_t i = 0; i < ARRAY_SIZE(offloads); i++)
+        all |= guest & BIT(i) ? offloads[i] : 0;
+    return all;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -238,7 +291,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     device.pairs[0].tap_fd = ends[0];
     rate_limit_init(&device.rx_limit, &limits, 0);
     rate_limit_init(&device.tx_limit, &limits, 0);
-    queue.features = features(how);
+    queue.features = features(how, next(&in));
     unsigned n_frames = receive ? send_frames(&in, ends[1]) : 0;
     while (in.size && queue.n_requests < REQUESTS_MAX && add_request(&in))
         ;
