@@ -181,33 +181,37 @@ static bool next_waits(struct control_queue *control, uint16_t *avail_idx)
     return *avail_idx != control->last_avail;
 }
 
+/** serve_one() - the request at control->last_avail. Returns 0 or -EPROTO. */
+static int serve_one(struct control_queue *control,
+                     uint8_t (*handle)(void *ctx, const uint8_t *request, size_t len), void *ctx,
+                     struct error *err)
+{
+    const uint8_t *slot = control->avail + RING_HEAD_BYTES +
+                          (size_t)(control->last_avail & (control->size - 1u)) * AVAIL_ENTRY_BYTES;
+    uint16_t head = load_index(slot, __ATOMIC_RELAXED), before = control->used_idx;
+    struct gathered request = {0};
+    int ret = gather(control, &request, control->desc, control->size, head, false, err);
+    if (ret < 0)
+        return ret;
+    control->last_avail++;
+    if (request.answer)
+        *request.answer =
+            request.too_long ? CONTROL_ERROR : handle(ctx, control->request, request.len);
+    give_back(control, head, request.answer != NULL);
+    interrupt(control, before);
+    return 0;
+}
+
 int control_queue_serve(struct control_queue *control,
                         uint8_t (*handle)(void *ctx, const uint8_t *request, size_t len), void *ctx,
                         struct error *err)
 {
-    uint16_t before = control->used_idx, avail_idx;
-    unsigned n = 0;
+    uint16_t avail_idx;
     fd_unsignal(control->kick_fd);
-    for (; n < control->size && next_waits(control, &avail_idx); n++) {
-        if ((uint16_t)(avail_idx - control->last_avail) > control->size)
-            return error_set(err, -EPROTO, "more requests wait in the control queue than it holds");
-        const uint8_t *slot =
-            control->avail + RING_HEAD_BYTES +
-            (size_t)(control->last_avail & (control->size - 1u)) * AVAIL_ENTRY_BYTES;
-        uint16_t head = load_index(slot, __ATOMIC_RELAXED);
-        struct gathered request = {0};
-        int ret = gather(control, &request, control->desc, control->size, head, false, err);
-        if (ret < 0)
-            return ret;
-        control->last_avail++;
-        if (request.answer)
-            *request.answer =
-                request.too_long ? CONTROL_ERROR : handle(ctx, control->request, request.len);
-        give_back(control, head, request.answer != NULL);
-    }
-    if (control->used_idx != before)
-        interrupt(control, before);
-    if (n == control->size)
-        fd_signal(control->kick_fd);
-    return 0;
+    if (!next_waits(control, &avail_idx))
+        return 0;
+    if ((uint16_t)(avail_idx - control->last_avail) > control->size)
+        return error_set(err, -EPROTO, "more requests wait in the control queue than it holds");
+    fd_signal(control->kick_fd);
+    return serve_one(control, handle, ctx, err);
 }

@@ -33,8 +33,8 @@ int control_queue_start(struct control_queue *control, const struct guest_memory
 void control_queue_stop(struct control_queue *control);
 
 /**
- * control_queue_serve() - after a kick: what waits in the ring, at most a ring full of it. If there is more, the kick
- * comes again.
+ * control_queue_serve() - after a kick: one request, and the kick comes again as long as there was one. So a ring full of
+ * requests that take time keeps the thread neither from a reset nor from its end, and each can have a deadline of its own.
  * @handle: gets the @len bytes of a request's readable part, and returns the answer.
  *
  * A request without a byte for the answer is not handed to @handle.
