@@ -36,7 +36,7 @@ static int limit(rlim_t files, bool all_files, rlim_t bytes, struct error *err)
 
 int limits_vmm(struct error *err)
 {
-    return limit(LIMIT_VMM_FILES, false, LIMIT_VMM_BYTES, err);
+    return limit(LIMIT_VMM_FILES, true, LIMIT_VMM_BYTES, err);
 }
 
 int limits_broker(struct error *err)

@@ -34,7 +34,7 @@ static const struct call_rule process[] = {
     CALL(clock_nanosleep),
     CALL(getpid),
     CALL(gettid),
-    /* Of a descriptor; what a path leads to is looked at with another flag. */
+    /* Of a descriptor; the flag does not forbid a path, which only namespaces keep out of reach. */
     CALL(fstat),
     CALL_MASKED(newfstatat, 3, AT_EMPTY_PATH, AT_EMPTY_PATH, "AT_EMPTY_PATH"),
     FCNTL(F_GETFL),
