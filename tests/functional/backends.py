@@ -5,6 +5,7 @@ import gc
 import hashlib
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -40,14 +41,20 @@ def md5(data):
     return hashlib.md5(data).hexdigest()
 
 
-class Process:
-    """A back-end process. Its errors go to a file, which a failing test shows."""
+def _limit_files(count):
+    """Of this process, as programs are started with; the most that it may ask for stays."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
-    def __init__(self, command, pass_fds=(), environment=None):
+
+class Process:
+    """A back-end process. Its errors go to a file, which a failing test shows. files: the descriptors that it begins with a right to."""
+
+    def __init__(self, command, pass_fds=(), environment=None, files=None):
         self.command = [str(word) for word in command]
         self._errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._errors, stderr=self._errors,
-                                        pass_fds=pass_fds, env=dict(os.environ, **(environment or {})))
+                                        pass_fds=pass_fds, env=dict(os.environ, **(environment or {})),
+                                        preexec_fn=files and functools.partial(_limit_files, files))
 
     @property
     def pid(self):
@@ -85,12 +92,12 @@ class Process:
         return int(status.partition("VmHWM:")[2].split()[0])
 
 
-def on_socketpair(*options, kind="blk", environment=None, pass_fds=()):
+def on_socketpair(*options, kind="blk", environment=None, pass_fds=(), files=None):
     """One of husk's back-ends for one connection; returns (Process, connected socket)."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = Process([husk_backend(), kind, "--fd", theirs.fileno(), *options], [theirs.fileno(), *pass_fds],
-                          environment)
+                          environment, files)
     return process, ours
 
 

@@ -1,6 +1,5 @@
 """How many streams, host programs and descriptors there may be, and what becomes of one more."""
 
-import contextlib
 import os
 import pathlib
 import resource
@@ -19,17 +18,6 @@ def host(bench, tmp_path):
     return Host(bench, tmp_path)
 
 
-@contextlib.contextmanager
-def soft_limit(count):
-    """Descriptors that a program which is started now begins with."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def processor_seconds(process):
     """What it has used so far."""
     user, system = pathlib.Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
@@ -37,8 +25,7 @@ def processor_seconds(process):
 
 
 def test_a_soft_limit_of_descriptors_is_no_limit_of_streams(bench, tmp_path):
-    with soft_limit(100):
-        host = Host(bench, tmp_path)
+    host = Host(bench, tmp_path, files=100)
     listener = host.listen(80)
     streams = [host.stream_to_host(listener, 80, 10000 + n) for n in range(150)]
     program, stream = streams[-1]
@@ -48,8 +35,9 @@ def test_a_soft_limit_of_descriptors_is_no_limit_of_streams(bench, tmp_path):
 
 def test_without_a_descriptor_for_it_a_host_program_waits_and_nothing_spins(host):
     programs = [host.stream_from_host(1000 + n)[0] for n in range(4)]
-    held = max(map(int, os.listdir(f"/proc/{host.process.pid}/fd")))
-    resource.prlimit(host.process.pid, resource.RLIMIT_NOFILE, (held + 1, held + 1))
+    held = set(map(int, os.listdir(f"/proc/{host.process.pid}/fd")))
+    first_free = next(number for number in range(len(held) + 1) if number not in held)
+    resource.prlimit(host.process.pid, resource.RLIMIT_NOFILE, (first_free, first_free))
     waiting = host.connect(b"CONNECT x\n")
     before = processor_seconds(host.process)
     assert not vhost_user.readable(waiting, 1.2)

@@ -13,12 +13,12 @@ CID = 52
 class Host:
     """The host's side: the device's socket, and listeners for the guest."""
 
-    def __init__(self, bench, folder):
-        self.bench, self.path = bench, str(folder / "v.sock")
+    def __init__(self, bench, folder, files=None):
+        self.bench, self.path, self.files = bench, str(folder / "v.sock"), files
         self.process, self.vsock = self.start()
 
     def start(self):
-        process, connection = backends.on_socketpair("--cid", CID, "--uds", self.path, kind="vsock")
+        process, connection = backends.on_socketpair("--cid", CID, "--uds", self.path, kind="vsock", files=self.files)
         self.bench.keep(process)
         try:
             return process, self.bench.keep(vsock_client.Vsock(connection, CID))
