@@ -27,6 +27,7 @@ static const struct call_rule brokering[] = {
     CALL(execve),
     CALL_IF(prctl, 0, PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
     SOCKETPAIR(SOCK_STREAM),
+    SOCKETPAIR(SOCK_SEQPACKET), /* the simulator's library, in a back-end that it is loaded into */
     CALL(dup3),
     CALL(close_range),
     CALL_IF(pidfd_send_signal, 1, SIGKILL,
@@ -94,10 +95,9 @@ static const struct call_rule opening_tap[] = {
 
 const struct cage_list calls_opening_tap = {"Making a tap ready", CALLS(opening_tap), CAGE_TAPS};
 
-/* Its connector, and the socket between the two. */
+/* Its connector. */
 static const struct call_rule opening_streams[] = {
     CALL_IF(clone, 0, FORK_FLAGS, "as fork does"),
-    SOCKETPAIR(SOCK_SEQPACKET),
 };
 
 const struct cage_list calls_opening_streams = {"Making streams ready", CALLS(opening_streams),

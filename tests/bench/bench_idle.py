@@ -60,9 +60,15 @@ def kilobytes(pid):
     return total
 
 
-def nanoseconds(pid):
-    """Processor time of all threads of a process so far."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
+def nanoseconds(pids):
+    """Processor time so far of each thread of some processes."""
+    return {int(task.name): int((task / "schedstat").read_text().split()[0])
+            for pid in pids for task in pathlib.Path(f"/proc/{pid}/task").iterdir()}
+
+
+def took(before, after):
+    """Milliseconds of processor time between two looks; a thread that has ended since, as idle helpers do, is left out."""
+    return sum(time_now - before.get(thread, 0) for thread, time_now in after.items()) / 1e6
 
 
 def measure(words, folder, guests, seconds):
@@ -78,10 +84,10 @@ def measure(words, folder, guests, seconds):
         families = [family(process.pid) for process in started]
         if any(process.poll() is not None for process in started):
             sys.exit(f"{' '.join(words)}: a guest ended")
-        before = [sum(map(nanoseconds, pids)) for pids in families]
+        before = [nanoseconds(pids) for pids in families]
         time.sleep(seconds)
-        took = [(sum(map(nanoseconds, pids)) - first) / 1e6 for pids, first in zip(families, before)]
-        return [(sum(map(kilobytes, pids)), ms) for pids, ms in zip(families, took)]
+        times = [took(first, nanoseconds(pids)) for pids, first in zip(families, before)]
+        return [(sum(map(kilobytes, pids)), ms) for pids, ms in zip(families, times)]
     finally:
         for process in started:
             process.kill()

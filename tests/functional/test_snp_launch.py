@@ -52,6 +52,16 @@ def test_firmware_in_an_igvm_file_has_the_digest_that_was_predicted(launcher, st
     assert digest == launcher.measure(*words)
 
 
+def test_devices_change_nothing_of_the_launch(launcher, stage0):
+    words = ["--firmware", stage0, "--cpus", "boot=2"]
+    devices = ["--disk", f"path={launcher.file('disk', bytes(1 << 20))}", "--rng", "src=/dev/urandom",
+               "--vsock", f"cid=3,socket={launcher.folder / 'vsock'}"]
+    outcome = launcher.run(*words, *devices)
+    assert outcome.launched(2)["digest"] == launcher.measure(*words) == launcher.measure(*words, *devices)
+    assert "ended by" not in outcome.stderr
+    assert [event["properties"]["id"] for event in outcome.events if event["event"] == "backend-started"] == ["_disk0", "_rng", "_vsock"]
+
+
 @pytest.mark.parametrize("vcpus", [1, 4])
 @pytest.mark.parametrize("kernel_rules", ["6.11", "6.18", "7.0"])
 def test_firmware_alone_is_launched_in_the_order_of_its_metadata(launcher, stage0, vcpus, kernel_rules):

@@ -82,6 +82,11 @@ def firmware(suite, package, path):
     return cache.entry("firmware", cache.digest(suite, package), make) / "root" / path
 
 
+def snp_options():
+    """What makes a guest with a kernel an SEV-SNP guest: firmware that hands it over, measured, to memory that the host cannot read."""
+    return ["--platform", "sev_snp=on", "--firmware", str(firmware("sid", "ovmf-amdsev", "usr/share/ovmf/OVMF.amdsev.fd"))]
+
+
 def protected_host_kernel():
     """
     A bzImage for an emulated host that has software-protected VMs, which Debian's kernels lack: built from Debian's source.
