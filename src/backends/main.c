@@ -151,7 +151,7 @@ static int set_common(struct settings *settings, int option, const char *value, 
 static void take_over(const struct option *option, const char *value)
 {
     uint64_t fd;
-    size_t len = strlen(option->name);
+    size_t len = option->name ? strlen(option->name) : 0;
     if (len >= 2 && strcmp(option->name + len - 2, "fd") == 0 &&
         units_parse_size(value, &fd) == 0 && fd <= INT32_MAX)
         (void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
@@ -229,8 +229,6 @@ static int serve(const struct backend_kind *kind, void *state, const struct sett
                  struct error *err)
 {
     const char *name = settings->name ? settings->name : kind->name;
-    if (settings->root_fd < 0) /* the broker gives no others */
-        fd_close_inherited(NULL, 0);
     _cleanup_close_ int stop_fd = take_signals(err);
     if (stop_fd < 0)
         return STATUS_ERROR;
@@ -238,6 +236,8 @@ static int serve(const struct backend_kind *kind, void *state, const struct sett
     int ret = kind->open(state, &backend, err);
     if (ret < 0)
         return ret == -EINVAL ? STATUS_USAGE : STATUS_ERROR;
+    if (settings->root_fd < 0) /* the broker gives no others */
+        fd_close_inherited(NULL, 0);
     int listener = settings->socket ? vu_listen(settings->socket, FRONT_ENDS_MAX, err) : -1;
     if (settings->socket && listener < 0)
         return STATUS_ERROR;

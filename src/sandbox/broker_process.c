@@ -183,8 +183,9 @@ static int fork_backend(struct broker_state *state, unsigned device, bool again,
     to_parent = -1;
     int ret = wait_for_exec(from_child, pid);
     if (ret < 0) {
-        cleanup_close(&ours); /* upon which it ends, had it come so far */
-        ours = -1;
+        cleanup_close(&from_child); /* upon which it ends, however far it has come */
+        cleanup_close(&ours);
+        from_child = ours = -1;
         waitpid(pid, NULL, 0);
         return error_set_errno(err, ret, "could not start %s", state->context->program);
     }

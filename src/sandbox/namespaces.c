@@ -24,10 +24,13 @@
 
 #define FOLDER_FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
-/** mount_folder() - an empty folder at MOUNT_POINT in a mount namespace of this process's own. Returns 0 or -errno. */
+/**
+ * mount_folder() - an empty folder at MOUNT_POINT in a mount namespace of this process's own. What the host unmounts goes from
+ * there too (MS_SLAVE), so that nothing of the host's is held. Returns 0 or -errno.
+ */
 static int mount_folder(unsigned long more_flags, const char *options)
 {
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
         mount("none", MOUNT_POINT, "tmpfs", FOLDER_FLAGS | more_flags, options) < 0)
         return -errno;
     return 0;
@@ -85,12 +88,17 @@ static int keep_rights(void)
 /** become_owner() - of a user namespace, with this process's own number in it and all rights there. Returns 0 or -errno. */
 static int become_owner(const char *who, int others)
 {
-    char map[64];
-    unsigned uid = geteuid();
-    snprintf(map, sizeof(map), "%u %u 1", uid, uid);
+    char users[64], groups[64];
+    snprintf(users, sizeof(users), "%u %u 1", geteuid(), geteuid());
+    snprintf(groups, sizeof(groups), "%u %u 1", getegid(), getegid());
     if (unshare(CLONE_NEWUSER | others) < 0)
         return -errno;
-    int ret = write_text("/proc/self/uid_map", map);
+    int ret = write_text("/proc/self/uid_map", users);
+    /* Without a group in it nothing can be made there (user_namespaces(7)). */
+    if (ret == 0)
+        ret = write_text("/proc/self/setgroups", "deny");
+    if (ret == 0)
+        ret = write_text("/proc/self/gid_map", groups);
     if (ret < 0)
         log_info("%s: is nobody in its user namespace: %s", who, strerror(-ret));
     return keep_rights();
@@ -195,8 +203,10 @@ void namespaces_show_only(const char *who, const struct landlock_path *paths, si
 {
     _cleanup_free_ char *cwd = getcwd(NULL, 0);
     int ret = !cwd ? -errno : *cwd != '/' ? -ENOENT : make_view(cwd, paths, n);
+    /* That there is no right to do so is no news where others are not to be had either. */
     if (ret < 0)
-        log_info("%s: keeps the host's files in sight: %s", who, strerror(-ret));
+        log_message(ret == -EPERM || ret == -ENOSYS ? LOG_INFO : LOG_WARN,
+                    "%s: keeps the host's files in sight: %s", who, strerror(-ret));
 }
 
 pid_t namespaces_fork(int *pidfd)

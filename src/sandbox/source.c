@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -47,6 +48,14 @@ int source_check(const struct device_entry *device, struct source_identity *iden
     return ret < 0 ? error_context(err, "%s: %s", device->option, device->id) : 0;
 }
 
+/** folder_is_gone() - the folder of @path is one that has been removed, of which the broker's view keeps a hold (view.h). */
+static bool folder_is_gone(const char *path)
+{
+    _cleanup_free_ char *copy = strdup(path);
+    struct stat st;
+    return copy && stat(dirname(copy), &st) == 0 && st.st_nlink == 0;
+}
+
 int source_connect(const char *path, int timeout_ms, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -67,6 +76,9 @@ int source_connect(const char *path, int timeout_ms, struct error *err)
         error_set_errno(err, ret, "could not connect to '%s'", path);
         if (ret == -ECONNREFUSED)
             error_hint(err, "the program that served it has ended");
+        if (ret == -ENOENT && folder_is_gone(path))
+            error_hint(err, "the folder it was in has been removed since husk started, and husk does "
+                            "not see another in its place");
         return ret;
     }
     if (fcntl(fd, F_SETFL, 0) < 0)

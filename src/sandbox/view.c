@@ -80,12 +80,18 @@ static int show(const struct view *view, const char *path, const struct stat *st
     parent_of(path, parent);
     ret = make_folders(view, S_ISDIR(st->st_mode) ? path : parent);
     if (ret == 0 && !S_ISDIR(st->st_mode)) {
-        _cleanup_close_ int fd = open(there, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
-        ret = fd < 0 ? -errno : 0;
+        _cleanup_close_ int fd = open(there, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        ret = fd < 0 && errno != EEXIST ? -errno : 0;
     }
     if (ret == 0 && mount(path, there, NULL, MS_BIND | MS_REC, NULL) < 0)
         ret = -errno;
     return ret;
+}
+
+/** missing() - what is not there is left out: 0. What cannot be looked at is not taken for that. */
+static int missing(int code)
+{
+    return code == ENOENT || code == ENOTDIR ? 0 : -code;
 }
 
 /** show_end() - of a walk: the file, or the folder that it is in. */
@@ -93,8 +99,10 @@ static int show_end(const struct view *view, const char *path, unsigned access)
 {
     char parent[PATH_MAX];
     struct stat st;
-    if (!*path || stat(path, &st) < 0) /* the root itself is not to be had */
-        return *path ? 0 : -EINVAL;
+    if (!*path)
+        return -EINVAL; /* the root itself is not to be had */
+    if (stat(path, &st) < 0)
+        return missing(errno);
     parent_of(path, parent);
     bool alone = S_ISDIR(st.st_mode) || S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode) ||
                  access == LANDLOCK_READ || !*parent;
@@ -124,8 +132,7 @@ static int follow(struct view *view, struct walk *walk, const char *path)
         return ret;
     if (*target == '/')
         walk->done[0] = '\0';
-    strcpy(walk->left, left);
-    return 0;
+    return print_path(walk->left, left, "");
 }
 
 /** step() - one part of the path further. Returns 1; 0 if it leads nowhere; -errno. */
@@ -145,12 +152,14 @@ static int step(struct view *view, struct walk *walk)
     }
     struct stat st;
     int ret = print_path(path, walk->done, part);
-    if (ret < 0 || lstat(path, &st) < 0)
+    if (ret < 0)
         return ret;
+    if (lstat(path, &st) < 0)
+        return missing(errno);
     if (S_ISLNK(st.st_mode))
         ret = follow(view, walk, path);
     else
-        strcpy(walk->done, path);
+        ret = print_path(walk->done, path, "");
     return ret < 0 ? ret : 1;
 }
 
@@ -172,8 +181,12 @@ int view_make(const char *root, const char *cwd, const struct landlock_path *pat
 {
     struct view view = {.root = root};
     int ret = 0;
-    for (size_t i = 0; i < n && ret == 0; i++)
-        if (paths[i].path)
-            ret = show_path(&view, cwd, &paths[i]);
+    for (size_t i = 0; i < n && ret == 0; i++) {
+        if (!paths[i].path)
+            continue;
+        ret = show_path(&view, cwd, &paths[i]);
+        if (paths[i].access == LANDLOCK_READ)
+            ret = 0; /* one of many where libraries are looked for */
+    }
     return ret < 0 ? ret : make_folders(&view, cwd);
 }

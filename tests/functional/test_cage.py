@@ -224,6 +224,9 @@ def check_namespaces(pid, devices=2):
     wait_for(there)
     wait_for(lambda: tasks(pid)[0]["CapEff"] == "0" * 16 and namespaces(pid) == {"pid"})
     assert not os.listdir(f"/proc/{pid}/root")
+    # The broker's view has nothing at all of what is not the VM's.
+    root = pathlib.Path(f"/proc/{broker(pid)}/root")
+    assert not (root / "proc").exists() and not (root / "run").exists() and (root / "dev" / "urandom").exists()
     for child in back_ends(pid):
         assert namespaces(child) == set()
         assert not os.listdir(f"/proc/{child}/root")
@@ -272,24 +275,50 @@ def folder_of_all():
         yield pathlib.Path(name)
 
 
+@pytest.fixture
+def as_nobody(husk, payloads, folder_of_all):
+    """Starts husk with a disk and a source of randomness in a folder of its own, as a user without any right."""
+    started = []
+
+    def start(folder):
+        for path in [pathlib.Path(husk), pathlib.Path(husk).parent / "husk-backend", payloads / "spin.elf"]:
+            (folder_of_all / path.name).write_bytes(path.read_bytes())
+            (folder_of_all / path.name).chmod(0o755)
+        (folder / "disk").write_bytes(bytes(1 << 20))
+        os.chown(folder / "disk", 65534, 65534)
+        # A device node of its own in place of the system's, which may be root's alone.
+        kvm = folder_of_all / "kvm"
+        os.mknod(kvm, 0o020666, os.stat("/dev/kvm").st_rdev)
+        kvm.chmod(0o666)
+        script = (f'mount --bind {kvm} /dev/kvm && exec setpriv --reuid=65534 --regid=65534 --clear-groups {folder_of_all}/husk run '
+                  f'--kernel {folder_of_all}/spin.elf --memory size=64M --disk path=disk --rng src=/dev/urandom')
+        process = subprocess.Popen(["unshare", "--mount", "sh", "-c", script], cwd=folder, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        started.append(process)
+        wait_for(lambda: process.poll() is not None or tasks(process.pid)[0]["Name"] == "husk")
+        assert process.poll() is None, process.stderr.read()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.usefixtures("needs_kvm", "needs_user_namespaces")
-def test_they_have_left_them_without_being_roots_too(husk, payloads, folder_of_all):
-    folder = folder_of_all
-    for path in [pathlib.Path(husk), pathlib.Path(husk).parent / "husk-backend", payloads / "spin.elf"]:
-        (folder / path.name).write_bytes(path.read_bytes())
-        (folder / path.name).chmod(0o755)
-    (folder / "disk").write_bytes(bytes(1 << 20))
-    os.chown(folder / "disk", 65534, 65534)
-    # A device node of its own in place of the system's, which may be root's alone.
-    os.mknod(folder / "kvm", 0o020666, os.stat("/dev/kvm").st_rdev)
-    (folder / "kvm").chmod(0o666)
-    script = ('mount --bind kvm /dev/kvm && exec setpriv --reuid=65534 --regid=65534 --clear-groups '
-              './husk run --kernel spin.elf --memory size=64M --disk path=disk --rng src=/dev/urandom')
-    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], cwd=folder, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        try:
-            wait_for(lambda: process.poll() is not None or tasks(process.pid)[0]["Name"] == "husk")
-            assert process.poll() is None, process.stderr.read()
-            check_namespaces(process.pid)
-        finally:
-            process.kill()
+def test_they_have_left_them_without_being_roots_too(as_nobody, folder_of_all):
+    check_namespaces(as_nobody(folder_of_all).pid)
+
+
+@pytest.mark.usefixtures("needs_kvm", "needs_user_namespaces")
+def test_a_working_directory_that_only_its_descriptor_leads_to_is_told_of_and_used(as_nobody, folder_of_all):
+    private = folder_of_all / "private"
+    (private / "open").mkdir(parents=True)
+    private.chmod(0o700)
+    process = as_nobody(private / "open")
+    wait_for(lambda: process.poll() is not None or len(back_ends(process.pid)) == 2)
+    wait_for(lambda: process.poll() is not None or any(thread["Name"].startswith("vcpu") for thread in tasks(process.pid)))
+    process.kill()
+    _, errors = process.communicate(timeout=60)
+    assert b"keeps the host's files in sight: Permission denied" in errors
+    assert b"could not open" not in errors
