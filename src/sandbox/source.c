@@ -77,8 +77,9 @@ int source_connect(const char *path, int timeout_ms, struct error *err)
         if (ret == -ECONNREFUSED)
             error_hint(err, "the program that served it has ended");
         if (ret == -ENOENT && folder_is_gone(path))
-            error_hint(err, "the folder it was in has been removed since husk started, and husk does "
-                            "not see another in its place");
+            error_hint(err,
+                       "the folder it was in has been removed since husk started, and husk does "
+                       "not see another in its place");
         return ret;
     }
     if (fcntl(fd, F_SETFL, 0) < 0)
