@@ -65,8 +65,9 @@ static int gain_nothing(struct error *err)
     return 0;
 }
 
-int cage_leave_host(const char *who, bool stay, struct error *err)
+int cage_leave_host(const char *who, bool stay, int rules, struct error *err)
 {
+    _cleanup_close_ int landlock = rules;
     int ret = limits_vmm(err);
     if (ret == 0)
         ret = gain_nothing(err);
@@ -74,7 +75,9 @@ int cage_leave_host(const char *who, bool stay, struct error *err)
         return ret;
     if (!stay && !sanitized)
         namespaces_enter_vmm(who);
-    return capabilities_keep(0, err);
+    if (!sanitized)
+        ret = landlock_apply(take_fd(&landlock), err); /* which lets nobody mount */
+    return ret < 0 ? ret : capabilities_keep(0, err);
 }
 
 int cage_broker(const struct cage *cage, const struct landlock_path *paths, size_t n,

@@ -29,11 +29,12 @@ int cage_broker(const struct cage *cage, const struct landlock_path *paths, size
                 struct error *err);
 
 /**
- * cage_leave_host() - the VMM's cage but for its filter: limits, the host's namespaces, files too, and capabilities. What is opened by
- * path is open. To be called with one thread.
+ * cage_leave_host() - the VMM's cage but for its filter: limits, the host's namespaces, files too, Landlock and capabilities. What is
+ * opened by path is open. To be called with one thread.
  * @stay: in the host's namespaces.
+ * @rules: of landlock_make(), closed.
  */
-int cage_leave_host(const char *who, bool stay, struct error *err);
+int cage_leave_host(const char *who, bool stay, int rules, struct error *err);
 
 /** cage_filter() - put the filter of @cage's role around this thread and those that it starts, and report by it. */
 int cage_filter(const struct cage *cage, struct error *err);

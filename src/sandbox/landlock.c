@@ -22,8 +22,9 @@
 #define ACCESS_TRUNCATE (1ull << 14)  /* 3 */
 #define ACCESS_IOCTL_DEV (1ull << 15) /* 5 */
 #define ACCESS_FIRST ((1ull << 13) - 1)
-#define NET_BIND_AND_CONNECT_TCP 3ull  /* 4 */
-#define SCOPE_ABSTRACT_AND_SIGNAL 3ull /* 6 */
+#define NET_BIND_AND_CONNECT_TCP 3ull /* 4 */
+#define SCOPE_ABSTRACT 1ull           /* 6 */
+#define SCOPE_SIGNAL 2ull
 #define OF_FILES \
     (ACCESS_EXECUTE | ACCESS_WRITE_FILE | ACCESS_READ_FILE | ACCESS_TRUNCATE | ACCESS_IOCTL_DEV)
 
@@ -48,14 +49,16 @@ int landlock_version(void)
 }
 
 /** create_ruleset() - that handles everything that interface @version knows. */
-static int create_ruleset(int version, struct ruleset_attr *attr)
+static int create_ruleset(int version, enum landlock_signals signals, struct ruleset_attr *attr)
 {
     *attr = (struct ruleset_attr){
         .handled_access_fs = ACCESS_FIRST | (version >= 2 ? ACCESS_REFER : 0) |
                              (version >= 3 ? ACCESS_TRUNCATE : 0) |
                              (version >= 5 ? ACCESS_IOCTL_DEV : 0),
         .handled_access_net = version >= 4 ? NET_BIND_AND_CONNECT_TCP : 0,
-        .scoped = version >= 6 ? SCOPE_ABSTRACT_AND_SIGNAL : 0,
+        .scoped = version < 6                          ? 0
+                  : signals == LANDLOCK_SIGNALS_INSIDE ? SCOPE_ABSTRACT | SCOPE_SIGNAL
+                                                       : SCOPE_ABSTRACT,
     };
     size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
     return (int)syscall(SYS_landlock_create_ruleset, attr, size, 0);
@@ -99,15 +102,17 @@ static int add_path(int ruleset, const struct ruleset_attr *attr, const struct l
     return 0;
 }
 
-int landlock_enter(const char *who, const struct landlock_path *paths, size_t n, struct error *err)
+int landlock_make(const char *who, const struct landlock_path *paths, size_t n,
+                  enum landlock_signals signals, int *made, struct error *err)
 {
     int version = landlock_version();
+    *made = -1;
     if (!version) {
         log_info("%s: this kernel has no Landlock", who);
         return 0;
     }
     struct ruleset_attr attr;
-    _cleanup_close_ int ruleset = create_ruleset(version, &attr);
+    _cleanup_close_ int ruleset = create_ruleset(version, signals, &attr);
     if (ruleset < 0)
         return error_set_errno(err, -errno, "Landlock made no set of rules");
     for (size_t i = 0; i < n; i++) {
@@ -115,9 +120,23 @@ int landlock_enter(const char *who, const struct landlock_path *paths, size_t n,
         if (ret < 0)
             return ret;
     }
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-        syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-        return error_set_errno(err, -errno, "Landlock refused its rules");
-    log_debug("%s: inside of Landlock, interface %d", who, version);
+    log_debug("%s: Landlock, interface %d", who, version);
+    *made = take_fd(&ruleset);
     return 0;
+}
+
+int landlock_apply(int made, struct error *err)
+{
+    _cleanup_close_ int ruleset = made;
+    if (ruleset >= 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+                         syscall(SYS_landlock_restrict_self, ruleset, 0) < 0))
+        return error_set_errno(err, -errno, "Landlock refused its rules");
+    return 0;
+}
+
+int landlock_enter(const char *who, const struct landlock_path *paths, size_t n, struct error *err)
+{
+    int made;
+    int ret = landlock_make(who, paths, n, LANDLOCK_SIGNALS_INSIDE, &made, err);
+    return ret < 0 ? ret : landlock_apply(made, err);
 }

@@ -27,6 +27,24 @@ struct landlock_path {
 /** landlock_version() - of the kernel's interface; 0 if there is none. */
 int landlock_version(void);
 
+/* Whom a process may still signal, where the kernel tells that apart. */
+enum landlock_signals {
+    LANDLOCK_SIGNALS_INSIDE, /* itself, and what it starts from now on */
+    LANDLOCK_SIGNALS_ALL,    /* as before: the VMM ends a broker that does not end by itself */
+};
+
+/**
+ * landlock_make() - rules for landlock_apply(), made while @paths can be opened.
+ * @made: their descriptor; -1 if there is no Landlock, which is said in the log.
+ *
+ * Return: 0; -errno if it is there and refuses.
+ */
+int landlock_make(const char *who, const struct landlock_path *paths, size_t n,
+                  enum landlock_signals signals, int *made, struct error *err);
+
+/** landlock_apply() - landlock_enter() by the rules @made, which is closed; -1 does nothing. */
+int landlock_apply(int made, struct error *err);
+
 /**
  * landlock_enter() - this thread, and what it starts, may open nothing but what @paths allow, from now on.
  * @who: for the log.

@@ -38,6 +38,9 @@
 
 static const int handled_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
+/* Those of struct consoles. */
+#define CONSOLES 3
+
 struct vmm {
     const struct vm_config *config;
     struct kvm kvm;
@@ -208,18 +211,30 @@ static int run_lives(struct vmm *vmm, struct error *err)
     }
 }
 
-/** enter_landlock() - --landlock: the paths that --landlock-rules names. */
-static int enter_landlock(const struct vm_config *config, struct error *err)
+/** add_terminals() - the users' ends of pseudo-terminals, which are opened again to see whether anybody has them open. */
+static size_t add_terminals(const struct consoles *consoles, struct landlock_path *paths)
+{
+    const struct chardev *const all[CONSOLES] = {consoles->serial, consoles->debug,
+                                                 consoles->console};
+    size_t n = 0;
+    for (size_t i = 0; i < CONSOLES; i++)
+        if (all[i] && chardev_pty_path(all[i]))
+            paths[n++] = (struct landlock_path){chardev_pty_path(all[i]),
+                                                LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_DEVICE};
+    return n;
+}
+
+/** make_rules() - Landlock's, for husk itself: with --landlock the paths that --landlock-rules names, else none. */
+static int make_rules(const struct vmm *vmm, int *made, struct error *err)
 {
     static const unsigned access[] = {
         [LANDLOCK_ACCESS_R] = LANDLOCK_READ,
         [LANDLOCK_ACCESS_W] = LANDLOCK_WRITE,
         [LANDLOCK_ACCESS_RW] = LANDLOCK_READ | LANDLOCK_WRITE,
     };
-    if (!config->landlock)
-        return 0;
-    size_t n = config->n_landlock_rules;
-    _cleanup_free_ struct landlock_path *paths = calloc(n + 1, sizeof(*paths));
+    const struct vm_config *config = vmm->config;
+    size_t n = config->landlock ? config->n_landlock_rules : 0;
+    _cleanup_free_ struct landlock_path *paths = calloc(n + CONSOLES, sizeof(*paths));
     if (!paths)
         return error_set(err, -ENOMEM, "out of memory for --landlock-rules");
     for (size_t i = 0; i < n; i++) {
@@ -228,7 +243,8 @@ static int enter_landlock(const struct vm_config *config, struct error *err)
         if (faccessat(AT_FDCWD, rule->path, F_OK, 0) < 0)
             return error_set_errno(err, -errno, "--landlock-rules: '%s'", rule->path);
     }
-    return landlock_enter("husk", paths, n, err);
+    n += add_terminals(vmm->consoles, paths + n);
+    return landlock_make("husk", paths, n, LANDLOCK_SIGNALS_ALL, made, err);
 }
 
 /** enter_cage() - what is opened by path is open, and no other thread runs yet. */
@@ -244,11 +260,12 @@ static int enter_cage(struct vmm *vmm, struct error *err)
     /* What the command line named by number stays open. */
     const int named[] = {config->event_monitor.fd, log_fd()};
     fd_close_inherited(named, ARRAY_SIZE(named));
-    int ret = enter_landlock(config, err);
+    int rules;
+    int ret = make_rules(vmm, &rules, err);
     if (ret < 0)
         return ret;
-    /* Landlock lets nobody mount. What --landlock-rules name stays in sight. */
-    ret = cage_leave_host("husk", config->landlock, err);
+    /* What --landlock-rules name stays in sight. */
+    ret = cage_leave_host("husk", config->landlock, rules, err);
     if (ret < 0)
         return ret;
     bool snp = config->platform.sev_snp == SWITCH_ON;

@@ -43,6 +43,12 @@ def machine(husk, payloads, tmp_path):
         process.communicate()
 
 
+def events_of(process):
+    """What a machine has told of so far."""
+    path = next(word for word in process.args if str(word).startswith("path=") and str(word).endswith("events"))
+    return pathlib.Path(str(path).removeprefix("path=")).read_bytes()
+
+
 def wait_for(condition, seconds=60):
     """Until it is true, looked at often."""
     end = time.monotonic() + seconds
@@ -186,6 +192,19 @@ def test_what_husk_was_started_with_and_nobody_named_is_closed(husk, payloads, t
                 assert not inherited(process.pid, stray)
             finally:
                 process.kill()
+
+
+@pytest.mark.usefixtures("needs_kvm")
+@pytest.mark.parametrize("words", [[], ["--landlock"]], ids=["alone", "landlock"])
+def test_a_broker_that_does_not_end_is_killed(machine, words):
+    running = machine("--rng", "src=/dev/urandom", *words)
+    os.kill(broker(running.pid), signal.SIGSTOP)
+    running.send_signal(signal.SIGTERM)
+    wait_for(lambda: b"power-button" in events_of(running))
+    running.send_signal(signal.SIGTERM)
+    _, errors = running.communicate(timeout=30)
+    assert b"the broker process did not end within 5 seconds and was killed" in errors
+    assert running.returncode == 128 + signal.SIGTERM
 
 
 NAMESPACES = ("net", "ipc", "mnt", "pid")
