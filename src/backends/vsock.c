@@ -47,6 +47,7 @@ static int config_read(void *device, uint32_t offset, void *data, uint32_t len)
 static void stopped(void *device)
 {
     struct vsock_device *vsock = device;
+    vsock_host_flush(vsock);
     vsock_drop_all(vsock);
     /* A driver that has used its queues before goes on after a pause; a reset makes them new. */
     vsock->served = vsock->lost_before = false;

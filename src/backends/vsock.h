@@ -156,6 +156,9 @@ void vsock_host_gone(struct vsock_connection *connection);
 /** vsock_host_watch() - for what matters now. */
 void vsock_host_watch(struct vsock_connection *connection);
 
+/** vsock_host_flush() - the guest has ended: give host programs that read what is left for them, for a second at most. */
+void vsock_host_flush(struct vsock_device *device);
+
 /** vsock_host_expire() - end what has waited too long. */
 void vsock_host_expire(struct vsock_device *device, uint64_t now_ms);
 

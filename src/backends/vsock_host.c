@@ -20,6 +20,8 @@
 #define CLOSING_MS 2000
 /* How long a host program may take to read what the guest sent before it closed. */
 #define DRAINING_MS 60000
+/* What a guest sent right before it ended: a reset waits for that long. */
+#define FLUSH_MS 1000
 
 static void on_host(void *ctx, uint32_t events);
 
@@ -192,6 +194,28 @@ static void drain(struct vsock_connection *connection)
 {
     if (!send_out(connection) || !connection->out.len)
         vsock_drop(connection);
+}
+
+/** send_all_out() - of all connections; @polls: those that host programs have no room for yet. Returns how many. */
+static nfds_t send_all_out(struct vsock_device *device, struct pollfd *polls)
+{
+    nfds_t n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(device->buckets); i++)
+        for (struct vsock_connection *c = device->buckets[i]; c; c = c->next)
+            if (c->fd >= 0 && c->out.len && send_out(c) && c->out.len)
+                polls[n++] = (struct pollfd){.fd = c->fd, .events = POLLOUT};
+    return n;
+}
+
+void vsock_host_flush(struct vsock_device *device)
+{
+    struct pollfd polls[VSOCK_CONNECTIONS_MAX];
+    uint64_t now = vsock_now_ms(), deadline = now + FLUSH_MS;
+    nfds_t n;
+    while (now < deadline && (n = send_all_out(device, polls)) > 0) {
+        (void)poll(polls, n, (int)(deadline - now));
+        now = vsock_now_ms();
+    }
 }
 
 void vsock_host_write(struct vsock_connection *connection, struct vsock_iov *data)

@@ -370,6 +370,36 @@ def test_after_a_stop_and_start_of_its_queues_the_driver_is_told_that_its_stream
     host.stream_from_host(3)
 
 
+@pytest.mark.parametrize("end", ["stop", "leave"])
+def test_what_a_guest_sent_right_before_its_end_reaches_a_program_that_reads(host, end):
+    program, stream = host.stream_to_host(host.listen(80), 80)
+    sent = backends.pattern(2, 350000)
+    for at in range(0, len(sent), 4000):
+        host.vsock.send(RW, *stream.ports, sent[at:at + 4000])
+    def leave():
+        if end == "leave":
+            host.vsock.front.socket.close()
+        else:
+            for queue in host.vsock.front.queues:
+                host.vsock.front.stop_queue(queue)
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    assert vhost_user.receive(program, len(sent)) == sent
+    leaving.join()
+
+
+def test_a_program_that_does_not_read_holds_up_the_end_of_a_guest_for_a_moment_only(host):
+    _, stream = host.stream_to_host(host.listen(80), 80)
+    for _ in range(80):
+        host.vsock.send(RW, *stream.ports, bytes(4000))
+    front = host.vsock.front
+    began = time.monotonic()
+    for queue in front.queues:
+        front.stop_queue(queue)
+    assert time.monotonic() - began < 4
+
+
 def test_a_driver_that_begins_anew_is_told_of_no_loss(host):
     host.stream_from_host()
     front = host.vsock.front
