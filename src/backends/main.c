@@ -176,7 +176,7 @@ static int parse(const struct backend_kind *kind, void *state, int argc, char **
                                                  : set_common(settings, option, optarg, err);
         if (ret < 0)
             return ret;
-        if (index >= 0 && optarg)
+        if (index >= 0 && all[index].has_arg == required_argument)
             take_over(&all[index], optarg);
         index = -1;
     }

@@ -260,7 +260,7 @@ static int enter_cage(struct vmm *vmm, struct error *err)
     /* What the command line named by number stays open. */
     const int named[] = {config->event_monitor.fd, log_fd()};
     fd_close_inherited(named, ARRAY_SIZE(named));
-    int rules;
+    int rules = -1;
     int ret = make_rules(vmm, &rules, err);
     if (ret < 0)
         return ret;
