@@ -12,6 +12,8 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define BATCH_FRAMES 64u     /* the driver hears of its buffers at least so often */
 #define STOP_LOOK_ROUNDS 16u /* a driver that is never idle cannot keep a queue from ending */
@@ -80,7 +82,8 @@ static enum outcome send_frame(struct tx *tx)
     tx->within_limit = true;
     ssize_t sent;
     do
-        sent = writev(tx->pair->tap_fd, tx->parts, (int)n);
+        /* Not the C library's: that makes the thread cancellable each time, a tenth of what a frame takes. */
+        sent = syscall(SYS_writev, tx->pair->tap_fd, tx->parts, (long)n);
     while (sent < 0 && errno == EINTR);
     if (sent >= 0)
         return SENT;

@@ -29,7 +29,8 @@ import network  # noqa: E402
 import testpmd  # noqa: E402
 
 SIZES = (64, 1500)
-LEAST = 0.75
+# Medians of seven runs differ by a quarter from one minute to the next on a machine that others share.
+LEAST = 0.5
 WARM_UP = 0.2
 TAP = "tap0"
 
