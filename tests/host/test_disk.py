@@ -69,6 +69,8 @@ class Shell:
     def __init__(self, machine):
         self.machine, self.count = machine, 0
         machine.expect(r"built-in shell", 180)
+        # What is typed before that, while the shell sets up its terminal, may be an end of input to it.
+        machine.expect(r"/ # ", 60)
         # What is typed does not come back; what follows is told from it by a mark that no command contains.
         self.run("stty -echo 2>/dev/null; PS1=")
 
