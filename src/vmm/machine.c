@@ -131,6 +131,15 @@ static int create_vm(struct machine *machine, const struct plan *plan, struct er
     return ret;
 }
 
+/** check_measured() - that the files whose hashes an SEV-SNP guest's launch holds are as they were when husk opened them. */
+static int check_measured(const struct machine_env *env, struct error *err)
+{
+    uint64_t gpa;
+    if (!env->snp || config_kernel_hashes(&env->config->platform, &gpa) == SWITCH_OFF)
+        return 0;
+    return firmware_files_check(env->firmware_files, err);
+}
+
 static int create_platform(struct machine *machine, struct error *err)
 {
     machine->ports = bus_new("port");
@@ -150,7 +159,13 @@ static int create_platform(struct machine *machine, struct error *err)
         .mmio = machine->mmio,
     };
     machine->platform = platform_create(&in, err);
-    return machine->platform ? 0 : err->code;
+    if (machine->platform)
+        return 0;
+    /* Whatever is wrong with a file that has changed, that it has is what the user needs to know. */
+    struct error changed = ERROR_INIT;
+    if (check_measured(machine->env, &changed) < 0)
+        *err = changed;
+    return err->code;
 }
 
 static int create_devices(struct machine *machine, struct error *err)
@@ -219,9 +234,7 @@ static int launch(struct machine *machine, const struct plan *plan, const struct
         .events = machine->env->events,
         .vm_fd = machine->vm_fd,
     };
-    uint64_t gpa;
-    bool hashed = config_kernel_hashes(&machine->env->config->platform, &gpa) != SWITCH_OFF;
-    if (hashed && firmware_files_check(machine->env->firmware_files, err) < 0)
+    if (check_measured(machine->env, err) < 0)
         return err->code;
     machine->context.sealed = true;
     return snp_launch(machine->env->snp, &in, err);

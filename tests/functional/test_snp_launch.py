@@ -237,10 +237,11 @@ def test_a_file_that_changes_while_the_guest_runs_stops_it_at_its_next_launch(la
     assert outcome.report["launches"][0]["digest"] in outcome.stderr and launcher.measure("--firmware", image) in outcome.stderr
 
 
-def test_a_kernel_that_changes_while_the_guest_runs_is_named_at_its_next_launch(launcher, kernel, needs_kvm):
+@pytest.mark.parametrize("now", [kernels.bzimage() + b"more", b""], ids=["longer", "empty"])
+def test_a_kernel_that_changes_while_the_guest_runs_is_named_at_its_next_launch(launcher, kernel, needs_kvm, now):
     process = launcher.start("--firmware", launcher.file("reset.fd", resetting()), *kernel)
     launcher.wait_for("rebooted")
-    kernel[1].write_bytes(kernels.bzimage() + b"more")
+    kernel[1].write_bytes(now)
     outcome = launcher.end(process)
     assert outcome.status == 1 and f"'{kernel[1]}' has changed since its hash was measured" in outcome.stderr
 
