@@ -120,6 +120,18 @@ int tap_adopt(struct tap *tap, int fd, struct error *err)
     return 0;
 }
 
+bool tap_same(int a, int b)
+{
+    struct ifreq names[2] = {0}, macs[2] = {0};
+    const int fds[] = {a, b};
+    for (unsigned i = 0; i < 2; i++)
+        if (ioctl(fds[i], TUNGETIFF, &names[i]) < 0 || ioctl(fds[i], SIOCGIFHWADDR, &macs[i]) < 0)
+            return false;
+    /* The kernel tells the network namespace only to who may change it; its random address tells a tap's namesake. */
+    return strncmp(names[0].ifr_name, names[1].ifr_name, IFNAMSIZ) == 0 &&
+           memcmp(macs[0].ifr_hwaddr.sa_data, macs[1].ifr_hwaddr.sa_data, TAP_MAC_BYTES) == 0;
+}
+
 unsigned tap_offloads(int fd)
 {
     const unsigned base = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;

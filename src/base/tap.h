@@ -31,6 +31,9 @@ int tap_open(struct tap *tap, const char *name, unsigned n, int *fds, struct err
 /** tap_adopt() - the same for queue @fd, which somebody else opened. Returns 0, -EINVAL if it is no such tap, -errno. */
 int tap_adopt(struct tap *tap, int fd, struct error *err);
 
+/** tap_same() - whether queues @a and @b, neither of which is detached, are of one tap, in whatever network namespace. */
+bool tap_same(int a, int b);
+
 /** tap_offloads() - which the kernel knows. They are all off afterwards. */
 unsigned tap_offloads(int fd);
 

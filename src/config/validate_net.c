@@ -55,6 +55,19 @@ static int check_ip(const struct net_config *net, struct error *err)
     return ret;
 }
 
+/** check_fds() - a queue of a tap serves one pair. */
+static int check_fds(const struct net_config *net, struct error *err)
+{
+    if (net->fds.n && net->num_queues != 2 * net->fds.n)
+        return error_set(err, -EINVAL, "num_queues=%u needs %u descriptors in fd, not %zu",
+                         net->num_queues, net->num_queues / 2, net->fds.n);
+    for (size_t i = 0; i < net->fds.n; i++)
+        for (size_t j = 0; j < i; j++)
+            if (net->fds.fds[i] == net->fds.fds[j])
+                return error_set(err, -EINVAL, "fd: %d is given twice", net->fds.fds[i]);
+    return 0;
+}
+
 static int check_source(const struct net_config *net, struct error *err)
 {
     if (net->vhost_user) {
@@ -70,9 +83,8 @@ static int check_source(const struct net_config *net, struct error *err)
     if (net->fds.n && (net->tap || net->ip))
         return error_set(err, -EINVAL, "'%s' is for a tap that husk opens, not for one by fd",
                          net->tap ? "tap" : "ip");
-    if (net->fds.n && net->num_queues != 2 * net->fds.n)
-        return error_set(err, -EINVAL, "num_queues=%u needs %u descriptors in fd, not %zu",
-                         net->num_queues, net->num_queues / 2, net->fds.n);
+    if (check_fds(net, err) < 0)
+        return err->code;
     /* The kernel makes a number of it. */
     if (net->tap && strpbrk(net->tap, "%/ "))
         return error_set(err, -EINVAL, "tap: '%s' is no name of an interface",

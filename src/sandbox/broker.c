@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/tap.h"
 #include "husk_version.h"
 #include "sandbox/broker_internal.h"
 
@@ -53,12 +54,12 @@ int broker_find_backend(char *program, struct error *err)
                      folder, "../" HUSK_LIBEXECDIR "/husk");
 }
 
-/** check_shared() - device @number is no disk, or one whose file no other disk writes to. */
-static int check_shared(const struct vm_config *config, const struct source_identity *identities,
-                        unsigned number, struct error *err)
+/** check_disk() - whether disk @number's file is no other disk's, or both only read. */
+static int check_disk(const struct vm_config *config, const struct source_identity *identities,
+                      unsigned number, struct error *err)
 {
     struct device_entry device = config_device(config, number);
-    for (unsigned i = 0; i < number && device.kind == DEVICE_DISK; i++) {
+    for (unsigned i = 0; i < number; i++) {
         struct device_entry other = config_device(config, i);
         if (other.kind != DEVICE_DISK || !source_same(&identities[i], &identities[number]) ||
             (device.disk->readonly && other.disk->readonly))
@@ -69,6 +70,30 @@ static int check_shared(const struct vm_config *config, const struct source_iden
             device.id, device.disk->path, other.id);
     }
     return 0;
+}
+
+/** check_net() - whether the tap that network device @number was given open is no other device's. */
+static int check_net(const struct vm_config *config, unsigned number, struct error *err)
+{
+    struct device_entry device = config_device(config, number);
+    for (unsigned i = 0; i < number && device.net->fds.n; i++) {
+        struct device_entry other = config_device(config, i);
+        if (other.kind == DEVICE_NET && other.net->fds.n &&
+            tap_same(device.net->fds.fds[0], other.net->fds.fds[0]))
+            return error_set(err, -EBUSY, "--net: %s: fd=%d is of the tap that %s has too",
+                             device.id, device.net->fds.fds[0], other.id);
+    }
+    return 0;
+}
+
+/** check_shared() - whether what is behind device @number is behind no device before it. */
+static int check_shared(const struct vm_config *config, const struct source_identity *identities,
+                        unsigned number, struct error *err)
+{
+    enum device_kind kind = config_device(config, number).kind;
+    return kind == DEVICE_DISK  ? check_disk(config, identities, number, err)
+           : kind == DEVICE_NET ? check_net(config, number, err)
+                                : 0;
 }
 
 /** check_devices() - all that can be known about them before there is a broker. */

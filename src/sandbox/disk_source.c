@@ -25,6 +25,7 @@ static void cleanup_closedir(DIR **dir)
 
 static int open_hint(const struct disk_config *disk, int code, struct error *err)
 {
+    source_hint(disk->path, err);
     if (code == -ENOENT)
         return error_hint(err, "`truncate -s 10G %s` makes an empty disk", disk->path);
     if (!disk->readonly && (code == -EACCES || code == -EROFS || code == -EPERM))

@@ -42,6 +42,9 @@ static int adopt(const struct net_config *net, struct source_fds *fds, struct er
         int ret = tap_adopt(&tap, net->fds.fds[i], err);
         if (ret == 0 && net->fds.n > 1 && !tap.multi_queue)
             ret = error_set(err, -EINVAL, "'%s' is not made for several queues", tap.name);
+        if (ret == 0 && !tap_same(net->fds.fds[0], net->fds.fds[i]))
+            ret = error_set(err, -EINVAL, "'%s' is another tap than that of fd=%d", tap.name,
+                            net->fds.fds[0]);
         if (ret < 0)
             return error_context(err, "fd=%d", net->fds.fds[i]);
         int fd = fcntl(net->fds.fds[i], F_DUPFD_CLOEXEC, BACKEND_FIRST_FD);

@@ -6,12 +6,19 @@
 #include <errno.h>
 #include <fcntl.h>
 
+static int cannot_open(const char *path, int code, struct error *err)
+{
+    error_set_errno(err, code, "could not open '%s'", path);
+    source_hint(path, err);
+    return code;
+}
+
 /** open_src() - returns the descriptor, which never blocks, or -errno. */
 static int open_src(const char *path, struct source_identity *identity, struct error *err)
 {
     struct stat st;
     if (stat(path, &st) < 0)
-        return error_set_errno(err, -errno, "could not open '%s'", path);
+        return cannot_open(path, -errno, err);
     if (!S_ISCHR(st.st_mode) && !S_ISFIFO(st.st_mode)) {
         error_set(err, -EINVAL, "'%s' is neither a character device nor a pipe", path);
         return error_hint(err, "a file ends, and gives every guest the same bytes; "
@@ -21,7 +28,7 @@ static int open_src(const char *path, struct source_identity *identity, struct e
     int flags = S_ISFIFO(st.st_mode) ? O_RDWR : O_RDONLY;
     _cleanup_close_ int fd = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
-        return error_set_errno(err, -errno, "could not open '%s'", path);
+        return cannot_open(path, -errno, err);
     if (fstat(fd, &st) < 0)
         return error_set_errno(err, -errno, "could not look at '%s'", path);
     *identity = source_identity_of(&st);

@@ -1,6 +1,7 @@
 /* What all kinds of devices have in common: the table of kinds, sockets of other programs, identities. */
 #include "sandbox/source.h"
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 
 #include <errno.h>
@@ -46,6 +47,15 @@ int source_check(const struct device_entry *device, struct source_identity *iden
     int ret = device->socket ? check_socket(device->socket, err)
                              : source_kind_of(device)->check(device, identity, err);
     return ret < 0 ? error_context(err, "%s: %s", device->option, device->id) : 0;
+}
+
+void source_hint(const char *path, struct error *err)
+{
+    static const char *const places[] = {"/dev/fd/", "/dev/std", "/proc/"};
+    for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+        if (strncmp(path, places[i], strlen(places[i])) == 0)
+            error_hint(err, "name the file itself: husk keeps no descriptor that no option names, "
+                            "and its broker sees no /proc");
 }
 
 /** folder_is_gone() - the folder of @path is one that has been removed, of which the broker's view keeps a hold (view.h). */

@@ -72,6 +72,9 @@ const struct source_kind *source_kind_of(const struct device_entry *device);
 int source_check(const struct device_entry *device, struct source_identity *identity,
                  struct error *err);
 
+/** source_hint() - @err tells that @path could not be opened: add why, where it is because of the path. */
+void source_hint(const char *path, struct error *err);
+
 /** source_connect() - to the UNIX socket @path. Returns the descriptor, or -errno after @timeout_ms at most. */
 int source_connect(const char *path, int timeout_ms, struct error *err);
 

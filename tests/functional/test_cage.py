@@ -194,6 +194,19 @@ def test_what_husk_was_started_with_and_nobody_named_is_closed(husk, payloads, t
                 process.kill()
 
 
+@pytest.mark.parametrize("path", ["/dev/fd/0", "/proc/self/fd/0", "/dev/stdin", "/dev/fd/7"])
+@pytest.mark.parametrize("option", ["--disk path=", "--rng src="])
+def test_a_path_to_a_descriptor_leads_nowhere_and_husk_says_why(husk, payloads, tmp_path, option, path):
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    name, key = option.split(" ")
+    with open(disk if name == "--disk" else "/dev/urandom", "r+b", buffering=0) as file:
+        done = subprocess.run([husk, "run", "--kernel", payloads / "poweroff.elf", "--serial", "off", name, f"{key}{path}"],
+                              stdin=file, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "name the file itself" in done.stderr and "truncate" not in done.stderr, done.stderr
+    assert f"{name}: _{name[2:]}" in done.stderr and f"could not open '{path}'" in done.stderr
+
+
 @pytest.mark.usefixtures("needs_kvm")
 @pytest.mark.parametrize("words", [[], ["--landlock"]], ids=["alone", "landlock"])
 def test_a_broker_that_does_not_end_is_killed(machine, words):
