@@ -81,19 +81,6 @@ static void hear_hello(struct vsock_connection *connection)
     vsock_owe(connection, VSOCK_OWES_REQUEST);
 }
 
-void vsock_host_accepted(struct vsock_connection *connection)
-{
-    char line[32];
-    int len = snprintf(line, sizeof(line), "OK %u\n", connection->host_port);
-    connection->state = VSOCK_OPEN;
-    connection->deadline_ms = 0;
-    /* A socket that nothing was sent on takes so few bytes. */
-    if (send(connection->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) != len)
-        fail(connection);
-    else
-        vsock_host_watch(connection);
-}
-
 /** finish_shut() - what the guest will not do any more, once the bytes before it are gone. */
 static void finish_shut(struct vsock_connection *connection)
 {
@@ -149,6 +136,40 @@ static void unheard(struct vsock_connection *connection)
         vsock_host_gone(connection);
     else
         vsock_owe(connection, VSOCK_OWES_SHUTDOWN);
+}
+
+/** has_left_bytes() - whether there is something to read from a host program that has gone. */
+static bool has_left_bytes(const struct vsock_connection *connection)
+{
+    char byte;
+    return recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/** leave_unanswered() - the host program has gone before the guest accepted; what it sent waits for that. */
+static void leave_unanswered(struct vsock_connection *connection)
+{
+    if (has_left_bytes(connection))
+        loop_remove(take_ptr(connection->source)); /* which has no more to tell */
+    else
+        vsock_host_gone(connection);
+}
+
+void vsock_host_accepted(struct vsock_connection *connection)
+{
+    char line[32];
+    int len = snprintf(line, sizeof(line), "OK %u\n", connection->host_port);
+    connection->state = VSOCK_OPEN;
+    connection->deadline_ms = 0;
+    /* A socket that nothing was sent on takes so few bytes. */
+    if (send(connection->fd, line, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) == len) {
+        vsock_host_watch(connection);
+    } else if (has_left_bytes(connection)) {
+        loop_remove(take_ptr(connection->source));
+        connection->readable = true;
+        unheard(connection);
+    } else {
+        fail(connection);
+    }
 }
 
 /** send_out() - what the guest sent and nobody has read. Returns false if nobody will. */
@@ -266,6 +287,8 @@ static void on_host(void *ctx, uint32_t events)
         vsock_make_ready(connection);
         if (left)
             loop_remove(take_ptr(connection->source));
+    } else if (left && connection->state == VSOCK_REQUESTED) {
+        leave_unanswered(connection);
     } else if (left) {
         vsock_host_gone(connection);
     }

@@ -187,6 +187,28 @@ def test_bytes_of_a_host_program_that_has_closed_reach_a_guest_that_still_writes
     assert end.op == SHUTDOWN and end.flags == SHUT_RECEIVE | SHUT_SEND
 
 
+@pytest.mark.parametrize("length", [1, 100000])
+def test_bytes_of_a_host_program_that_closes_before_the_guest_answers_reach_it(host, length):
+    program = host.connect(b"CONNECT 9\n" + backends.pattern(1, length))
+    program.close()
+    stream = Stream.from_host(host.vsock)
+    end = stream.receive()
+    assert end.op == SHUTDOWN and end.flags == SHUT_RECEIVE
+    assert stream.read(length) == backends.pattern(1, length)
+    end = stream.receive()
+    assert end.op == SHUTDOWN and end.flags == SHUT_RECEIVE | SHUT_SEND
+    stream.send(SHUTDOWN, flags=SHUT_RECEIVE | SHUT_SEND)
+    assert stream.receive().op == RST
+
+
+def test_the_guest_is_told_of_a_host_program_that_closes_without_a_word_before_it_answers(host):
+    program = host.connect(b"CONNECT 9\n")
+    question = host.vsock.receive()
+    program.close()
+    end = host.vsock.receive()
+    assert end.op == RST and (end.src_port, end.dst_port) == (question.src_port, 9)
+
+
 def test_a_host_program_that_reads_no_more_still_sends(host):
     program, stream = host.stream_from_host()
     program.shutdown(socket.SHUT_RD)

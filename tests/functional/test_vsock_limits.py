@@ -5,11 +5,12 @@ import pathlib
 import resource
 import signal
 import socket
+import time
 
 import pytest
 
 import vhost_user
-from vsock_client import SHUTDOWN
+from vsock_client import REQUEST, SHUTDOWN
 from vsock_host import Host, is_closed
 
 
@@ -51,6 +52,14 @@ def test_a_host_program_that_says_half_a_line_is_waited_for_and_nothing_spins(ho
     program = host.connect(b"CONNECT 5")
     before = processor_seconds(host.process)
     assert not vhost_user.readable(program, 1.2)
+    assert processor_seconds(host.process) - before < 0.3
+
+
+def test_nothing_spins_while_bytes_of_a_host_program_that_has_gone_wait_for_the_guest(host):
+    host.connect(b"CONNECT 5\nlast words").close()
+    assert host.vsock.receive().op == REQUEST
+    before = processor_seconds(host.process)
+    time.sleep(1.2)
     assert processor_seconds(host.process) - before < 0.3
 
 
