@@ -248,7 +248,7 @@ static int serve(const struct backend_kind *kind, void *state, const struct sett
         .name = name,
         .root_fd = settings->root_fd,
     };
-    if (cage_back_end(&cage, settings->socket, err) < 0) {
+    if (cage_back_end(&cage, settings->socket, LANDLOCK_REMOVE, err) < 0) {
         if (settings->socket)
             unlink(settings->socket);
         return STATUS_ERROR;

@@ -86,7 +86,8 @@ _Noreturn static void serve(int fd, const char *path, bool remove, const struct 
                         .root_fd = -1};
     prctl(PR_SET_NAME, "vsock-connect");
     log_remember_pid();
-    if (cage_back_end(&cage, remove ? path : NULL, &err) < 0) {
+    unsigned access = LANDLOCK_CONNECT | (remove ? LANDLOCK_REMOVE : 0);
+    if (cage_back_end(&cage, path, access, &err) < 0) {
         log_error("%s", err.message);
         _exit(1);
     }

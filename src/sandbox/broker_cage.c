@@ -28,6 +28,7 @@ static const char *const read_at_start[] = {
 };
 
 #define PATHS_FIXED (ARRAY_SIZE(read_at_start) + 3 + BROKER_CONSOLES)
+#define PATHS_OF_DEVICE 2
 #define PATHS_OF_ENVIRONMENT 64
 
 struct paths {
@@ -101,19 +102,28 @@ static void add_program(struct paths *paths, const char *program)
     add_environment(paths, "LD_PRELOAD");
 }
 
+/** add_socket() - of another program, which may make a new one in its folder, unless that is the root, when it is started again. */
+static void add_socket(struct paths *paths, const char *path)
+{
+    _cleanup_free_ char *real = realpath(path, NULL);
+    add(paths, path, 0); /* in sight, with the way to it */
+    if (real)
+        add_copy(paths, real, strrchr(real, '/') != real, LANDLOCK_CONNECT);
+}
+
 static void add_device(struct paths *paths, const struct device_entry *device)
 {
-    /* To be connected to, which Landlock has no say in: it is in sight, no more. */
-    add(paths, device->socket, 0);
-    if (device->socket)
+    if (device->socket) {
+        add_socket(paths, device->socket);
         return;
+    }
     if (device->kind == DEVICE_DISK)
         add(paths, device->disk->path,
             LANDLOCK_READ | LANDLOCK_DEVICE | (device->disk->readonly ? 0 : LANDLOCK_WRITE));
     if (device->kind == DEVICE_RNG)
         add(paths, device->rng->src, LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_DEVICE);
     if (device->kind == DEVICE_VSOCK)
-        add_copy(paths, device->vsock->socket, true, LANDLOCK_REMOVE);
+        add_copy(paths, device->vsock->socket, true, LANDLOCK_REMOVE | LANDLOCK_CONNECT);
 }
 
 /** calls_for() - of enum cage_extra: what is to be let through for the devices of @config and for no others. */
@@ -155,7 +165,7 @@ static void add_all(struct paths *paths, const struct broker_context *context)
 int broker_cage(const struct broker_context *context, struct error *err)
 {
     const struct vm_config *config = context->config;
-    struct paths paths = {.room = PATHS_FIXED + config_n_devices(config) +
+    struct paths paths = {.room = PATHS_FIXED + (size_t)PATHS_OF_DEVICE * config_n_devices(config) +
                                   (size_t)2 * PATHS_OF_ENVIRONMENT};
     paths.all = calloc(paths.room, sizeof(*paths.all));
     paths.owned = calloc(paths.room, sizeof(*paths.owned));

@@ -96,11 +96,11 @@ int cage_broker(const struct cage *cage, const struct landlock_path *paths, size
     return ret < 0 ? ret : cage_filter(cage, err);
 }
 
-int cage_back_end(const struct cage *cage, const char *socket, struct error *err)
+int cage_back_end(const struct cage *cage, const char *path, unsigned access, struct error *err)
 {
     const char *who = cage->name ? cage->name : cage_roles[cage->role].name;
-    _cleanup_free_ char *copy = socket ? strdup(socket) : NULL;
-    const struct landlock_path folder = {copy ? dirname(copy) : NULL, LANDLOCK_REMOVE};
+    _cleanup_free_ char *copy = path ? strdup(path) : NULL;
+    const struct landlock_path folder = {copy ? dirname(copy) : NULL, access};
     int ret = limits_back_end(err);
     if (ret == 0)
         ret = gain_nothing(err);

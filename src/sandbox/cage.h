@@ -19,10 +19,10 @@ struct cage {
 };
 
 /**
- * cage_back_end() - put a back-end in its cage; nothing can be opened, connected to or executed after it.
- * @socket: with CAGE_LISTENS, the path that is removed at the end; else NULL.
+ * cage_back_end() - put a back-end in its cage; nothing can be opened or executed after it, and nothing connected to but by CAGE_CONNECTS.
+ * @path: in whose folder it may do what @access of enum landlock_access says, by path; NULL: in none.
  */
-int cage_back_end(const struct cage *cage, const char *socket, struct error *err);
+int cage_back_end(const struct cage *cage, const char *path, unsigned access, struct error *err);
 
 /** cage_broker() - put the broker in its cage, in which it may do what @paths say. */
 int cage_broker(const struct cage *cage, const struct landlock_path *paths, size_t n,

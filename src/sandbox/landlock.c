@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-/* Linux's include/uapi/linux/landlock.h as of interface 7; older headers lack the later half. */
+/* Linux's include/uapi/linux/landlock.h as of interface 10; older headers lack the later half. */
 #define ACCESS_EXECUTE (1ull << 0)
 #define ACCESS_WRITE_FILE (1ull << 1)
 #define ACCESS_READ_FILE (1ull << 2)
@@ -18,15 +18,18 @@
 #define ACCESS_REMOVE_FILE (1ull << 5)
 #define ACCESS_MAKE_ALL (0x1fc0ull) /* character device to symbolic link */
 #define ACCESS_REMOVE_DIR (1ull << 4)
-#define ACCESS_REFER (1ull << 13)     /* interface 2 */
-#define ACCESS_TRUNCATE (1ull << 14)  /* 3 */
-#define ACCESS_IOCTL_DEV (1ull << 15) /* 5 */
+#define ACCESS_REFER (1ull << 13)        /* interface 2 */
+#define ACCESS_TRUNCATE (1ull << 14)     /* 3 */
+#define ACCESS_IOCTL_DEV (1ull << 15)    /* 5 */
+#define ACCESS_RESOLVE_UNIX (1ull << 16) /* 9 */
 #define ACCESS_FIRST ((1ull << 13) - 1)
 #define NET_BIND_AND_CONNECT_TCP 3ull /* 4 */
+#define NET_BIND_AND_SEND_UDP 12ull   /* 10 */
 #define SCOPE_ABSTRACT 1ull           /* 6 */
 #define SCOPE_SIGNAL 2ull
-#define OF_FILES \
-    (ACCESS_EXECUTE | ACCESS_WRITE_FILE | ACCESS_READ_FILE | ACCESS_TRUNCATE | ACCESS_IOCTL_DEV)
+#define OF_FILES                                                                                  \
+    (ACCESS_EXECUTE | ACCESS_WRITE_FILE | ACCESS_READ_FILE | ACCESS_TRUNCATE | ACCESS_IOCTL_DEV | \
+     ACCESS_RESOLVE_UNIX)
 
 #define RULE_PATH_BENEATH 1
 #define CREATE_RULESET_VERSION 1u
@@ -54,8 +57,10 @@ static int create_ruleset(int version, enum landlock_signals signals, struct rul
     *attr = (struct ruleset_attr){
         .handled_access_fs = ACCESS_FIRST | (version >= 2 ? ACCESS_REFER : 0) |
                              (version >= 3 ? ACCESS_TRUNCATE : 0) |
-                             (version >= 5 ? ACCESS_IOCTL_DEV : 0),
-        .handled_access_net = version >= 4 ? NET_BIND_AND_CONNECT_TCP : 0,
+                             (version >= 5 ? ACCESS_IOCTL_DEV : 0) |
+                             (version >= 9 ? ACCESS_RESOLVE_UNIX : 0),
+        .handled_access_net = (version >= 4 ? NET_BIND_AND_CONNECT_TCP : 0) |
+                              (version >= 10 ? NET_BIND_AND_SEND_UDP : 0),
         .scoped = version < 6                          ? 0
                   : signals == LANDLOCK_SIGNALS_INSIDE ? SCOPE_ABSTRACT | SCOPE_SIGNAL
                                                        : SCOPE_ABSTRACT,
@@ -78,6 +83,8 @@ static uint64_t rights(unsigned access)
         bits |= ACCESS_REMOVE_FILE;
     if (access & LANDLOCK_DEVICE)
         bits |= ACCESS_IOCTL_DEV;
+    if (access & LANDLOCK_CONNECT)
+        bits |= ACCESS_RESOLVE_UNIX;
     return bits;
 }
 

@@ -17,6 +17,7 @@ enum landlock_access {
     LANDLOCK_EXECUTE = 4,
     LANDLOCK_REMOVE = 8,  /* files and sockets in a folder, nothing else */
     LANDLOCK_DEVICE = 16, /* ioctls of a device */
+    LANDLOCK_CONNECT = 32 /* to a UNIX socket, or to those in a folder */
 };
 
 struct landlock_path {
@@ -50,7 +51,7 @@ int landlock_apply(int made, struct error *err);
  * @who: for the log.
  *
  * A path that does not exist is left out. TCP is forbidden from Linux 6.7 on; signals and abstract sockets to processes
- * outside from 6.12 on.
+ * outside from 6.12 on; UNIX sockets by path, but for those made inside, from 7.1 on; UDP from 7.2 on.
  *
  * Return: 0, also where there is no Landlock; -errno if it is there and refuses.
  */
