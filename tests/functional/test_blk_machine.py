@@ -257,12 +257,13 @@ def test_qemu_and_husk_keep_each_other_from_a_disk(bench):
     assert "in use" in refused(bench, image)
 
 
-def done_without_refill(disk, kind, length, offered):
-    """How many of so many requests offered at once are done, where no token comes for minutes."""
+def done_without_refill(disk, kind, length, offered, wanted):
+    """How many of so many requests offered at once are done, wanted of them at least, where no token comes for minutes."""
     data = bytes(length) if kind == OUT else b""
     for n in range(offered):
         disk.submit(kind, n * 8, data, 0 if data else length)
-    done = []
+    done = disk.wait(wanted)
+    disk.queues[0].want_interrupt()
     # No event says that nothing more comes: a time in which hundreds would.
     while vhost_user.readable(disk.queues[0].call_fd, 0.5):
         disk.queues[0].interrupts()
@@ -287,7 +288,7 @@ NEVER = "600000"
 def test_limits_let_through_what_they_say(bench, kind, options, length, count):
     process, disk = bench.blk(bench.image(), *options)
     queue = disk.queues[0]
-    assert done_without_refill(disk, kind, length, 40) == count
+    assert done_without_refill(disk, kind, length, 40, count) == count
     # Stopping does not wait for tokens, and nothing that was taken from the ring is lost.
     assert disk.front.stop_queue(queue) == queue.used_idx()
     disk.close()
