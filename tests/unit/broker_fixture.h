@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 /* How long anything may take, milliseconds. */
-#define WAIT_MS 10000
+#define WAIT_MS 60000
 
 /* A folder of its own for each test, with a disk image in it. */
 struct fixture {

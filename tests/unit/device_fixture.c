@@ -8,6 +8,8 @@
 #include "device_fixture.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
+#include "virtio/device_internal.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -41,6 +43,11 @@ bool reaches(const unsigned *counter, unsigned n, int timeout_ms)
     bool there = *counter >= n;
     pthread_mutex_unlock(&the->lock);
     return there;
+}
+
+void wait_ms(struct fixture *f, int timeout_ms)
+{
+    __atomic_store_n(&f->device->params.timeout_ms, timeout_ms, __ATOMIC_RELAXED);
 }
 
 struct virtio_pci *virtio_pci_new(const struct virtio_pci_params *params, struct error *err)
@@ -97,6 +104,7 @@ static int connect_next(void *ctx, bool again, struct vhost_user_link *link, str
         return error_set(err, -ECONNREFUSED, "no more back-ends");
     link->socket_fd = scripted_start(&f->connections[n]);
     link->pidfd = take_fd(&f->pidfd);
+    f->connected_ms[n] = clock_ms();
     count(&f->n.connects);
     return 0;
 }
@@ -107,6 +115,8 @@ static void kill_current(void *ctx)
     unsigned n = f->n.connects; /* written by this thread alone */
     if (n)
         scripted_kill(&f->connections[n - 1]);
+    if (f->device)
+        wait_ms(f, PATIENCE_MS);
     count(&f->n.kills);
 }
 
@@ -147,7 +157,7 @@ int setup(void **state)
         .queue_size = 16,
         .config_len = SCRIPTED_CONFIG_BYTES,
         .own_backend = true,
-        .timeout_ms = 5000,
+        .timeout_ms = PATIENCE_MS,
         .memory = &f->memory,
         .ops = &ops,
         .ctx = f,
@@ -202,7 +212,7 @@ void reset(struct fixture *f)
 void reset_and_wait(struct fixture *f)
 {
     reset(f);
-    assert_true(reaches(&f->n.resets, 1, 30000));
+    assert_true(reaches(&f->n.resets, 1, PATIENCE_MS));
 }
 
 struct fixture *create_active(struct fixture *f)
@@ -215,10 +225,11 @@ struct fixture *create_active(struct fixture *f)
 
 struct fixture *create_active_that_never_drains(struct fixture *f)
 {
-    f->params.timeout_ms = 1000;
     f->connections[0].fault = FAULT_SILENT;
     f->connections[0].fault_at = VHOST_USER_GET_VRING_BASE;
-    return create_active(f);
+    create_active(f);
+    wait_ms(f, IMPATIENCE_MS);
+    return f;
 }
 
 void used_index(struct fixture *f, unsigned queue, uint16_t index)
@@ -229,5 +240,5 @@ void used_index(struct fixture *f, unsigned queue, uint16_t index)
 bool kicked(const struct scripted_backend *b, unsigned queue)
 {
     struct pollfd of = {.fd = b->queues[queue].kick_fd, .events = POLLIN};
-    return poll(&of, 1, 5000) == 1;
+    return poll(&of, 1, PATIENCE_MS) == 1;
 }

@@ -16,6 +16,9 @@
 
 enum { CONNECTIONS = 64, QUEUES = 2 };
 #define RAM_BYTES MIB(1)
+/* What a step may take that is to be done, on a machine with much else to do; and one that is never done. */
+#define PATIENCE_MS 60000
+#define IMPATIENCE_MS 1000
 #define USED_AT 0x3000
 
 struct virtio_pci {
@@ -34,6 +37,7 @@ struct fixture {
     struct virtio_pci transport;
     struct vhost_user_device *device;
     struct scripted_backend connections[CONNECTIONS];
+    int64_t connected_ms[CONNECTIONS]; /* when each was made */
     int pidfd;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -42,6 +46,9 @@ struct fixture {
 
 /** reaches() - whether *@counter comes to @n within @timeout_ms. */
 bool reaches(const unsigned *counter, unsigned n, int timeout_ms);
+
+/** wait_ms() - from here on the device waits so long for its back-end; for PATIENCE_MS again when it has killed one. */
+void wait_ms(struct fixture *f, int timeout_ms);
 
 /** setup(), teardown() - for cmocka; *@state is the fixture. */
 int setup(void **state);

@@ -8,7 +8,7 @@
 
 #define NUM 16u /* descriptors in the ring, of 64 that the device allows */
 #define QUEUES 2u
-#define PATIENCE_MS 10000
+#define PATIENCE_MS 60000
 #define DEVICE_FEATURE 1ull
 #define FEATURES                                                                                   \
     (DEVICE_FEATURE | VIRTIO_F_VERSION_1 | VIRTIO_F_RING_INDIRECT_DESC | VIRTIO_F_RING_EVENT_IDX | \

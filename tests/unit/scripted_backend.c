@@ -294,7 +294,7 @@ bool scripted_wait(struct scripted_backend *b, uint32_t request, unsigned times)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 5;
+    until.tv_sec += 60;
     pthread_mutex_lock(&b->lock);
     int ret = 0;
     while (count(b, request) < times && ret == 0)

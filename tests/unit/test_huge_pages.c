@@ -27,10 +27,10 @@ static uint64_t resident_kib(const struct guest_memory *memory)
     return (uint64_t)info.st_blocks / 2;
 }
 
-/** wait_for_kib() - until at least @kib are allocated; 10 s at most. */
+/** wait_for_kib() - until at least @kib are allocated; 60 s at most. */
 static bool wait_for_kib(const struct guest_memory *memory, uint64_t kib)
 {
-    for (unsigned i = 0; i < 1000; i++) {
+    for (unsigned i = 0; i < 6000; i++) {
         if (resident_kib(memory) >= kib)
             return true;
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);

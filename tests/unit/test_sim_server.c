@@ -146,7 +146,7 @@ static bool closed(int connection)
 {
     struct pollfd pollfd = {.fd = connection, .events = POLLIN};
     char byte;
-    return poll(&pollfd, 1, 10000) == 1 && recv(connection, &byte, 1, 0) <= 0;
+    return poll(&pollfd, 1, 60000) == 1 && recv(connection, &byte, 1, 0) <= 0;
 }
 
 static void a_message_that_is_none_ends_its_connection_only(void **state)

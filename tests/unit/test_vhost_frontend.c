@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define TIMEOUT_MS 100 /* where it is to be met */
-#define PATIENCE_MS 10000
+#define PATIENCE_MS 60000
 
 struct fixture {
     struct scripted_backend backend;
@@ -297,7 +297,7 @@ static void late_answer_is_passed_over_by_the_next_call(void **state)
         -ETIMEDOUT);
     assert_int_equal(scripted_saw(&fixture->backend, VHOST_USER_GET_CONFIG), 0);
     scripted_release(&fixture->backend);
-    frontend_begin(&fixture->frontend, 5000);
+    frontend_begin(&fixture->frontend, PATIENCE_MS);
     assert_int_equal(
         frontend_get_config(&fixture->frontend, 0, config, sizeof(config), &fixture->err), 0);
     assert_int_equal(load_le64(config), 2048);
@@ -322,7 +322,7 @@ static void request_of_the_back_end_is_answered_while_its_answer_is_awaited(void
     fixture->backend.fault = FAULT_CHANNEL_FIRST;
     fixture->backend.fault_at = VHOST_USER_GET_VRING_BASE;
     assert_int_equal(open_it(fixture), 0);
-    frontend_begin(&fixture->frontend, 4000);
+    frontend_begin(&fixture->frontend, PATIENCE_MS);
     assert_int_equal(frontend_stop_queue(&fixture->frontend, 0, &fixture->err), 0);
     assert_true(fixture->frontend.config_changed);
 }
@@ -337,7 +337,7 @@ static void channel_closes_on_what_cannot_be_a_request_and_the_rest_goes_on(void
     scripted_say(&fixture->backend, true, header, sizeof(header));
     assert_int_equal(frontend_backend_request(&fixture->frontend, &fixture->err), -EPROTO);
     assert_int_equal(fixture->frontend.backend_fd, -1);
-    frontend_begin(&fixture->frontend, 5000);
+    frontend_begin(&fixture->frontend, PATIENCE_MS);
     assert_int_equal(frontend_stop_queue(&fixture->frontend, 0, &fixture->err), 0);
 }
 
