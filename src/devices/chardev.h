@@ -23,9 +23,10 @@ enum chardev_mode {
 
 struct chardev_params {
     enum chardev_mode mode;
-    const char *path; /* of the file */
-    int listen_fd;    /* of the socket, which does not block; owned from now on */
-    const char *name; /* for messages, "--serial"; outlives the endpoint */
+    const char *path;  /* of the file */
+    int listen_fd;     /* of the socket, which does not block; owned from now on */
+    const char *name;  /* for messages, "--serial"; outlives the endpoint */
+    unsigned flush_ms; /* what a reader has at the end to take what is queued; 0: a second */
 };
 
 struct chardev;
@@ -37,7 +38,7 @@ typedef size_t (*chardev_input)(void *ctx, const uint8_t *data, size_t len);
 struct chardev *chardev_open(const struct chardev_params *params, struct loop *loop,
                              struct error *err);
 
-/** chardev_close() - deliver what is queued if somebody reads it (for a second at most), and undo what opening did. */
+/** chardev_close() - deliver what is queued if somebody reads it (for flush_ms at most), and undo what opening did. */
 void chardev_close(struct chardev *chardev);
 
 /** chardev_set_input() - who takes input from now on; NULL for nobody: it waits then. */

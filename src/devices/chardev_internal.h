@@ -13,6 +13,7 @@
 struct chardev {
     enum chardev_mode mode;
     const char *name;
+    long flush_ms;
     char *path; /* of the socket or pseudo-terminal */
     struct loop *loop;
 

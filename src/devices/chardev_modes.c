@@ -26,7 +26,7 @@
 /* What waits for a reader that is there, and what is kept for one that has yet to come. */
 #define QUEUE_TTY MIB(1)
 #define QUEUE_LATER KIB(64)
-#define FLUSH_MS 1000
+#define FLUSH_MS_DEFAULT 1000
 #define PTY_EMPTY_LOOKS 25 /* 2 ms apart */
 
 /* The terminal that was made raw: at most one, and signal handlers must reach it. */
@@ -251,6 +251,7 @@ struct chardev *chardev_open(const struct chardev_params *params, struct loop *l
     }
     chardev->mode = params->mode;
     chardev->name = params->name;
+    chardev->flush_ms = params->flush_ms ? (long)params->flush_ms : FLUSH_MS_DEFAULT;
     chardev->loop = loop;
     chardev->in_fd = chardev->out_fd = chardev->listen_fd = chardev->slave_fd = -1;
     pthread_mutex_init(&chardev->lock, NULL);
@@ -298,13 +299,13 @@ static void wait_for_pty(const struct chardev *chardev, const struct timespec *s
     int unread;
     unsigned empty = 0;
     while (ioctl(chardev->slave_fd, FIONREAD, &unread) == 0 && empty < PTY_EMPTY_LOOKS &&
-           milliseconds_since(start) < FLUSH_MS) {
+           milliseconds_since(start) < chardev->flush_ms) {
         empty = unread ? 0 : empty + 1;
         nanosleep(&pause, NULL);
     }
 }
 
-/** flush() - give a reader that is there FLUSH_MS to take what is queued. */
+/** flush() - give a reader that is there flush_ms to take what is queued. */
 static void flush(struct chardev *chardev)
 {
     if (chardev->mode == CHARDEV_PTY && (!chardev->path || !pty_has_user(chardev)))
@@ -316,8 +317,8 @@ static void flush(struct chardev *chardev)
         chardev_drain(chardev);
         long spent = milliseconds_since(&start);
         struct pollfd poll_fd = {.fd = chardev->out_fd, .events = POLLOUT};
-        if (!chardev->queue_len || chardev->out_fd < 0 || spent >= FLUSH_MS ||
-            poll(&poll_fd, 1, (int)(FLUSH_MS - spent)) <= 0)
+        if (!chardev->queue_len || chardev->out_fd < 0 || spent >= chardev->flush_ms ||
+            poll(&poll_fd, 1, (int)(chardev->flush_ms - spent)) <= 0)
             break;
     }
     pthread_mutex_unlock(&chardev->lock);

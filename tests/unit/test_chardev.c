@@ -49,7 +49,8 @@ static size_t take(void *ctx, const uint8_t *data, size_t len)
 static struct chardev *open_or_fail(struct loop *loop, enum chardev_mode mode, const char *path)
 {
     struct error err = ERROR_INIT;
-    struct chardev_params params = {.mode = mode, .path = path, .name = "--serial"};
+    struct chardev_params params = {
+        .mode = mode, .path = path, .name = "--serial", .flush_ms = 60000};
     struct unix_listener listener;
     if (mode == CHARDEV_SOCKET && unix_listen(path, 1, &listener, &err) < 0)
         fail_msg("%s", err.message);
