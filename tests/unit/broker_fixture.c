@@ -8,6 +8,7 @@
 #include "broker_fixture.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "config/options.h"
 #include "sandbox/broker.h"
@@ -101,7 +102,13 @@ struct link link_to(struct broker *broker, unsigned device, bool again)
 {
     struct link link = {-1, -1};
     struct error err = ERROR_INIT;
-    if (broker_connect(broker, device, again, &link.fd, &link.pidfd, &err) < 0)
+    int64_t deadline = clock_ms() + WAIT_MS;
+    int ret;
+    /* As husk does: the one before may be slow to end. */
+    do
+        ret = broker_connect(broker, device, again, &link.fd, &link.pidfd, &err);
+    while (ret == -EBUSY && clock_ms() < deadline);
+    if (ret < 0)
         fail_msg("%s", err.message);
     return link;
 }
