@@ -1,5 +1,6 @@
 """Machines of a few instructions on the local KVM: how they end, what husk says of it, and what it leaves behind."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -182,8 +183,9 @@ def test_affinity_binds_the_thread_of_that_vcpu_alone(start):
     # A thread that needs no placement may take its name after the machine has booted.
     while "vcpu1" not in allowed and time.monotonic() < deadline:
         for task in (machine.proc / "task").iterdir():
-            fields = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
-            allowed[fields["Name"].strip()] = fields["Cpus_allowed_list"].strip()
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                fields = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+                allowed[fields["Name"].strip()] = fields["Cpus_allowed_list"].strip()
     assert allowed["vcpu0"] == "0"
     assert allowed["vcpu1"] == allowed["husk"]
 
@@ -272,10 +274,12 @@ def test_output_to_a_closed_pipe_does_not_end_husk(start):
     os.close(ours)
     machine = start("chatter", "--serial", "tty", stdout=theirs).booted()
     os.close(theirs)
+    said = b""
+    while b"output is lost" not in said:
+        said += read_until(machine.process.stderr.fileno(), b"\n")
     with pytest.raises(subprocess.TimeoutExpired):
         machine.process.wait(0.3)
     assert machine.end_by(signal.SIGTERM) == 143
-    assert b"output is lost" in machine.process.stderr.read()
 
 
 def read_until(fd, ending):
@@ -284,7 +288,9 @@ def read_until(fd, ending):
         ready = select.poll()
         ready.register(fd, select.POLLIN)
         assert ready.poll(60000), got
-        got += os.read(fd, 4096)
+        piece = os.read(fd, 4096)
+        assert piece, got
+        got += piece
     return got
 
 
