@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import signal
+import socket
 import struct
 import subprocess
 import time
@@ -12,13 +13,14 @@ import uuid
 
 import pytest
 
+import network
+
 pytestmark = pytest.mark.usefixtures("needs_kvm")
 
 TIMES = 50
 F_OFD_GETLK = 36
 # struct flock: the whole file, for writing.
 WHOLE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-INTERFACES = pathlib.Path("/sys/class/net")
 
 
 def can_make_taps():
@@ -27,9 +29,12 @@ def can_make_taps():
 
 
 class Victim:
-    """A husk with a device of each kind, known by a word in the environment of all of its processes."""
+    """
+    A husk with a device of each kind, known by a word in the environment of all of its processes; with a network
+    device, in a network namespace where nobody else makes interfaces.
+    """
 
-    def __init__(self, husk, payloads, folder, net):
+    def __init__(self, husk, payloads, folder, namespace):
         self.mark = f"HUSK_VICTIM={uuid.uuid4()}"
         self.folder, self.disk = folder, folder / "disk"
         self.disk.touch()
@@ -40,13 +45,18 @@ class Victim:
         words = ["--disk", f"path={self.disk}", "--rng", "src=/dev/urandom", "--console", f"socket={folder}/hvc0",
                  "--serial", f"socket={folder}/ttyS0", "--vsock", f"cid=3,socket={folder}/vsock",
                  "--event-monitor", f"path={self.events}"]
-        if net:
+        self.namespace = namespace
+        if namespace:
             words += ["--net", "ip=192.0.2.1,mask=255.255.255.0"]
         self.log = folder / "log"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([husk, "run", "--kernel", payloads / "spin.elf", "--memory", "size=64M", *words],
-                                            env=os.environ | {name: value}, stdin=subprocess.DEVNULL,
-                                            stdout=subprocess.DEVNULL, stderr=log)
+            self.process = self.here(lambda: subprocess.Popen(
+                [husk, "run", "--kernel", payloads / "spin.elf", "--memory", "size=64M", *words],
+                env=os.environ | {name: value}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log))
+
+    def here(self, action):
+        """What action() returns, called where it runs."""
+        return self.namespace.run(action) if self.namespace else action()
 
     def booted(self):
         """Wait until the guest runs."""
@@ -68,18 +78,16 @@ class Victim:
         with self.disk.open("r+b") as disk:
             if struct.unpack("hhqqi4x", fcntl.fcntl(disk, F_OFD_GETLK, WHOLE))[0] != fcntl.F_UNLCK:
                 found.append("a lock on the disk")
+        if self.namespace:
+            names = self.here(lambda: {name for _, name in socket.if_nameindex()})
+            found += [f"interface {name}" for name in names - {"lo"}]
         return found
 
 
-def interfaces():
-    """The network interfaces of this machine."""
-    return {path.name for path in INTERFACES.iterdir()}
-
-
-def gone(victim, before):
+def gone(victim):
     """Wait until nothing is left, which the broker may take some seconds for."""
-    end = time.monotonic() + 60
-    while left := victim.left() + [f"interface {name}" for name in interfaces() - before]:
+    end = time.monotonic() + 120
+    while left := victim.left():
         assert time.monotonic() < end, left
         time.sleep(0.01)
 
@@ -91,11 +99,11 @@ def test_nothing_is_left_of_a_husk_that_was_killed_at_any_moment(husk, payloads,
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    before = interfaces()
+    namespace = network.Namespace() if net else None
     start, reached = None, {"start": 0, "run": 0, "shutdown": 0}
     for number in range(TIMES):
         began = time.monotonic()
-        victim = Victim(husk, payloads, tmp_path, net)
+        victim = Victim(husk, payloads, tmp_path, namespace)
         # The first one tells how long a start takes here.
         phase = "run" if start is None else ("start", "run", "shutdown")[number % 3]
         if phase != "start":
@@ -112,6 +120,8 @@ def test_nothing_is_left_of_a_husk_that_was_killed_at_any_moment(husk, payloads,
         reached[phase] += victim.process.poll() is None
         victim.process.kill()
         victim.process.wait(60)
-        gone(victim, before)
+        gone(victim)
+    if namespace:
+        namespace.close()
     # It was alive when it was killed, most times.
     assert reached["start"] >= 8 and reached["run"] >= 10 and sum(reached.values()) >= TIMES // 2, reached
