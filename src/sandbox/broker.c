@@ -21,6 +21,8 @@
 #include <sys/wait.h>
 
 #define REPLY_TIMEOUT_MS 5000
+/* Where no guest waits yet: the broker may not have begun, and makes a process. */
+#define START_TIMEOUT_MS 30000
 #define STOP_TIMEOUT_MS 5000
 
 struct broker {
@@ -233,10 +235,13 @@ static int ask(struct broker *broker, struct broker_request *request, int fds[BR
                struct error *err)
 {
     struct broker_reply reply = {0};
+    bool starts =
+        request->op == BROKER_LISTEN || (request->op == BROKER_CONNECT && !request->again);
+    int timeout_ms = starts ? START_TIMEOUT_MS : REPLY_TIMEOUT_MS;
     request->sequence = ++broker->sequence;
     if (send(broker->fd, request, sizeof(*request), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return error_set_errno(err, -errno, "the broker process is gone");
-    int64_t deadline = clock_ms() + REPLY_TIMEOUT_MS;
+    int64_t deadline = clock_ms() + timeout_ms;
     for (;;) {
         int64_t left = deadline - clock_ms();
         int ret = receive(broker->fd, &reply, fds, (int)MAX(left, 0));
@@ -245,7 +250,7 @@ static int ask(struct broker *broker, struct broker_request *request, int fds[BR
         close_fds(fds);
         if (ret == -ETIMEDOUT)
             return error_set(err, ret, "the broker process did not answer within %d seconds",
-                             REPLY_TIMEOUT_MS / 1000);
+                             timeout_ms / 1000);
         if (ret < 0 && ret != -EAGAIN)
             return error_set_errno(err, ret, "the broker process is gone");
     }

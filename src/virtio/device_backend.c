@@ -33,6 +33,13 @@ int device_timeout(const struct vhost_user_device *device)
     return device->params.timeout_ms ? device->params.timeout_ms : VHOST_USER_TIMEOUT_MS;
 }
 
+/** connect_timeout() - a machine that is busy, with starting others like this one, say, is slow at starting processes. */
+static int connect_timeout(const struct vhost_user_device *device, bool again)
+{
+    bool fresh = device->params.own_backend && !again && !device->params.timeout_ms;
+    return fresh ? VHOST_USER_START_TIMEOUT_MS : device_timeout(device);
+}
+
 bool device_asks_config(const struct vhost_user_device *device)
 {
     return device->params.config_len && !device->params.net && !device->params.config;
@@ -126,7 +133,7 @@ int device_connect(struct vhost_user_device *device, bool again, struct error *e
     if (ret < 0)
         return ret;
     device->pidfd = link.pidfd;
-    ret = frontend_open(&device->frontend, link.socket_fd, device_timeout(device), err);
+    ret = frontend_open(&device->frontend, link.socket_fd, connect_timeout(device, again), err);
     if (ret == 0)
         ret = check_backend(device, again, err);
     if (ret == 0 && again)

@@ -19,6 +19,8 @@
 #include <stdint.h>
 
 #define VHOST_USER_TIMEOUT_MS 5000
+/* For the first answers of a process that has just been made, before there is a guest that waits. */
+#define VHOST_USER_START_TIMEOUT_MS 30000
 
 struct vhost_user_frontend {
     int fd;         /* -1: no connection */
