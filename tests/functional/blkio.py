@@ -9,7 +9,7 @@ import peers
 
 DRIVER = b"virtio-blk-vhost-user"
 NO_UNMAP = 2
-TIMEOUT = 30
+TIMEOUT = 60
 
 
 class Region(ctypes.Structure):

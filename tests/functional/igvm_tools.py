@@ -1,5 +1,6 @@
 """Small firmware, IGVM files and launch digests, made without husk: what the tests compare husk with."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -211,13 +212,24 @@ def sid(*words, cwd):
                "-o", f"Dir::State::lists={home}/lists", "-o", f"Dir::Cache={home}/cache",
                "-o", "Dir::State::status=/dev/null", "-o", "APT::Sandbox::User=root",
                "-o", "Acquire::Check-Valid-Until=false", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
-    result = subprocess.run(["apt-get", *options, *words], cwd=cwd, stdin=subprocess.DEVNULL, text=True,
-                            capture_output=True, timeout=300, check=False)
+    try:
+        result = subprocess.run(["apt-get", *options, *words], cwd=cwd, stdin=subprocess.DEVNULL, text=True,
+                                capture_output=True, timeout=300, check=False)
+    except subprocess.TimeoutExpired:
+        return 1, "apt-get took more than five minutes"
     return result.returncode, result.stdout + result.stderr
 
 
 def fetch(package, pattern):
     """A file of a Debian sid package, from the cache or freshly fetched; None with the reason if it cannot be had."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with open(cache() / f".{package}.lock", "w", encoding="ascii") as lock:
+        # Two runs at once share the cache: one fetches, and the other waits for all of it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _fetch(package, pattern)
+
+
+def _fetch(package, pattern):
     folder = cache() / package
     found = sorted(folder.rglob(pattern))
     if found:

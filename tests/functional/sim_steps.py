@@ -41,7 +41,7 @@ def outcome(folder, status, stdout, stderr):
     return Result(status, lines, report, stderr)
 
 
-def simulate(husk, folder, steps, *options, timeout=60, env=None):
+def simulate(husk, folder, steps, *options, timeout=120, env=None):
     """Run steps under the simulator to their end."""
     done = subprocess.run(command(husk, folder, steps, *options), stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=timeout, check=False, env=dict(os.environ, **(env or {})))

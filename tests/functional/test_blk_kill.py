@@ -91,7 +91,7 @@ def region_offsets(length, offset, n_queues):
 @pytest.mark.parametrize("n_queues, options", [(1, []), (4, []), (2, ["--direct"])], ids=["one", "four", "direct"])
 def test_a_hundred_kills_in_the_middle_of_writes_lose_and_repeat_nothing(bench, n_queues, options):
     image = bench.image(BLOCKS * BLOCK)
-    options = ["--num-queues", str(n_queues), "--queue-size", str(QUEUE_SIZE), "--lock-wait", "10000", *options]
+    options = ["--num-queues", str(n_queues), "--queue-size", str(QUEUE_SIZE), "--lock-wait", "60000", *options]
     process, disk = bench.blk(image, *options, setup=Setup(n_queues=n_queues, queue_size=QUEUE_SIZE), room=BLOCK)
     writer = Writer(disk, n_queues)
     resumed = 0
@@ -129,7 +129,7 @@ def test_a_hundred_kills_in_the_middle_of_writes_lose_and_repeat_nothing(bench, 
 def test_requests_in_flight_are_resumed_in_their_order(bench, at_finish):
     """The region is written here as a dead back-end would have left it; the new one must believe it."""
     image = bench.image(BLOCKS * BLOCK)
-    options = ["--queue-size", str(QUEUE_SIZE), "--lock-wait", "10000"]
+    options = ["--queue-size", str(QUEUE_SIZE), "--lock-wait", "60000"]
     process, disk = bench.blk(image, *options, setup=Setup(queue_size=QUEUE_SIZE), room=BLOCK)
     queue = disk.queues[0]
     base = disk.front.stop_queue(queue)
@@ -163,7 +163,7 @@ def test_requests_in_flight_are_resumed_in_their_order(bench, at_finish):
 
 def test_a_region_of_nonsense_does_no_harm(bench):
     image = bench.image(BLOCKS * BLOCK)
-    options = ["--queue-size", str(QUEUE_SIZE), "--lock-wait", "10000"]
+    options = ["--queue-size", str(QUEUE_SIZE), "--lock-wait", "60000"]
     chance = random.Random(3)
     for _ in range(10):
         process, disk = bench.blk(image, *options, setup=Setup(queue_size=QUEUE_SIZE), room=BLOCK)

@@ -189,7 +189,7 @@ def test_queues_stop_at_any_moment(bench, how):
         else:
             disk.close()
             assert process.ends() == 0
-            process, connection = backends.on_socketpair("--path", bench.folder / "disk.raw", "--lock-wait", "10000")
+            process, connection = backends.on_socketpair("--path", bench.folder / "disk.raw", "--lock-wait", "60000")
             bench.keep(process)
             disk.front = disk.front.reconnect(connection)
         disk.wait(64 - len(disk.reap(queue)))
@@ -231,7 +231,7 @@ def test_a_back_end_may_wait_for_the_lock_of_a_dead_one(bench):
     image = bench.image()
     process, disk = bench.blk(image)
     disk.write(0, backends.pattern(3, 512))
-    waiting, connection = backends.on_socketpair("--path", image, "--lock-wait", "20000")
+    waiting, connection = backends.on_socketpair("--path", image, "--lock-wait", "60000")
     bench.keep(waiting)
     process.kill()
     process.ends()

@@ -211,7 +211,11 @@ def test_alone_it_has_its_own_terminal_raw_and_gives_it_back(bench):
         assert console.size() == (91, 31)
         console.wait_for_change()
         console.write(b"hello\r\n")
-        assert os.read(ours, 100) == b"hello\r\n"
+        said = b""
+        while len(said) < 7:
+            assert vhost_user.readable(ours, vhost_user.PATIENCE), said
+            said += os.read(ours, 100)
+        assert said == b"hello\r\n"
         os.write(ours, b"\x03\r")
         assert console.read(2) == b"\x03\r"
         termios.tcsetwinsize(ours, (43, 132))

@@ -49,8 +49,8 @@ PAGE = 4096
 # Where guest RAM would be mapped in a front-end: an address space of its own, so that mixing it up with guest physical
 # addresses or with file offsets shows.
 USER_BASE = 0x7_0000_0000_0000
-# How long a living back-end may take for anything, seconds.
-PATIENCE = 20
+# How long a living back-end may take for anything, on a machine with much else to do, seconds.
+PATIENCE = 60
 
 _HEADER = struct.Struct("<III")
 _DESC = struct.Struct("<QIHH")
@@ -87,11 +87,13 @@ def receive(connection, length):
 
 def until(ready, what, timeout=PATIENCE):
     """Wait until ready() is true, for what no event announces: a word in memory, a file's length."""
-    deadline = time.monotonic() + timeout
+    deadline, late = time.monotonic() + timeout, False
     while not ready():
-        if time.monotonic() > deadline:
+        if late:
             raise BackEndError(f"not within {timeout} s: {what}")
         time.sleep(0.001)
+        # Before the look that is the last: time may pass between the two.
+        late = time.monotonic() > deadline
 
 
 def _close(fds):
