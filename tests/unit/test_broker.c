@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/ptrace.h>
@@ -22,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void a_back_end_gets_its_words_and_five_descriptors(void **state)
@@ -187,6 +189,37 @@ static void a_stopped_back_end_can_be_killed(void **state)
     broker_kill(broker, 0);
     assert_ends(link.pidfd);
     unlink_from(&link);
+    broker_stop(broker);
+}
+
+/** stop_child() - the one process that this one has started, until so many milliseconds later. Returns the process that has it go on. */
+static pid_t stop_child(long ms)
+{
+    char path[64], text[64];
+    snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    read_line(fd, text, sizeof(text));
+    close(fd);
+    pid_t child = (pid_t)strtol(text, NULL, 10);
+    assert_true(child > 0);
+    assert_int_equal(kill(child, SIGSTOP), 0);
+    pid_t waker = fork();
+    assert_true(waker >= 0);
+    if (waker == 0) {
+        nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+        _exit(kill(child, SIGCONT) < 0);
+    }
+    return waker;
+}
+
+static void a_broker_on_a_busy_host_is_waited_for_at_the_start(void **state)
+{
+    struct fixture *f = configure_image(*state, "");
+    struct broker *broker = start(f);
+    pid_t waker = stop_child(5500); /* longer than it may take later */
+    struct link link = link_to(broker, 0, false);
+    unlink_from(&link);
+    assert_int_equal(waitpid(waker, NULL, 0), waker);
     broker_stop(broker);
 }
 
@@ -456,6 +489,7 @@ int main(void)
         TEST(a_back_end_writes_to_the_file_that_was_named),
         TEST(a_back_end_that_died_is_started_again_and_waits_for_the_lock),
         TEST(a_stopped_back_end_can_be_killed),
+        TEST(a_broker_on_a_busy_host_is_waited_for_at_the_start),
         TEST(the_one_before_has_ended_when_the_next_is_started),
         TEST(one_that_a_tracer_holds_is_waited_for),
         TEST(a_file_that_took_the_place_of_the_disk_is_refused),
