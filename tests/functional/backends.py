@@ -63,8 +63,9 @@ class Process:
 
     def errors(self):
         """What it has printed so far."""
-        self._errors.seek(0)
-        return self._errors.read().decode(errors="replace")
+        # The position in the file is the process's, too: read from there, its next line would go over another one.
+        fd = self._errors.fileno()
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
 
     def running(self):
         """True while it runs."""
