@@ -19,6 +19,8 @@ class Wire:
             self.nic = bench.keep(Nic(connection, setup=setup, **nic))
         except vhost_user.BackEndError as error:
             raise vhost_user.BackEndError(f"{error}\n{self.process.errors()}") from error
+        if pairs > 1:
+            self.namespace.wait_for_queues("tap0", pairs)
         self.port = bench.keep(network.Port(self.namespace, "tap0"))
 
     def start(self, *options):

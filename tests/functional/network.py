@@ -59,6 +59,13 @@ class Namespace:
         return self.run(lambda: subprocess.run(["ip", *map(str, words)], check=True, capture_output=True, text=True,
                                                stdin=subprocess.DEVNULL, timeout=60).stdout)
 
+    def wait_for_queues(self, name, count):
+        """
+        Until so many queues of a multi-queue tap take part. A back-end's threads tell the kernel so when they begin, and until
+        then it drops frames, or gives all of them to the other queues.
+        """
+        vhost_user.until(lambda: f" numqueues {count} " in self.ip("-d", "link", "show", name), f"{count} queues of {name}")
+
     def socket(self, *kind):
         """A socket of the namespace."""
         return self.run(lambda: socket.socket(*kind))

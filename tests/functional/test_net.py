@@ -214,8 +214,8 @@ def test_two_pairs_of_queues_share_the_frames_and_one_gets_all_when_the_other_re
     assert spread() == (60, 0)
     for queue in nic.pair(1):
         nic.front.enable_queue(queue, True)
-    # Its thread tells the kernel when it begins.
-    vhost_user.until(lambda: all(spread()), "frames by both pairs")
+    here.namespace.wait_for_queues("tap0", 2)
+    assert all(spread())
 
 
 def test_thirty_two_pairs_of_queues_serve(wire):

@@ -21,6 +21,8 @@ class Wire:
         path = bench.folder / "net.sock"
         self.back_end = husk_on_tap(bench, self.namespace, path, pairs)
         self.testpmd = bench.keep(Dpdk([virtio_user(path, pairs)], f"--rxq={pairs}", f"--txq={pairs}", "--auto-start", *words))
+        if pairs > 1:
+            self.namespace.wait_for_queues("tap0", pairs)
 
 
 @pytest.fixture
@@ -50,6 +52,8 @@ def udp_frame(number, length):
 def test_testpmd_answers_the_kernels_pings(wire):
     here = wire("--forward-mode=icmpecho")
     here.namespace.ip("addr", "add", f"{HERE}/24", "dev", "tap0")
+    # Asks once a second who has the address, and for longer than a moment of a busy machine's.
+    here.namespace.ip("ntable", "change", "name", "arp_cache", "dev", "tap0", "mcast_probes", 60, "ucast_probes", 60)
     with here.namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as pinger:
         pinger.settimeout(60)
         for number, length in enumerate((8, 56, 1000, 1472)):

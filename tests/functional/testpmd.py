@@ -1,6 +1,7 @@
 """DPDK's testpmd as a driver of virtio network devices (virtio-user): a front-end and a guest that nobody of husk's wrote."""
 
 import os
+import pathlib
 import pty
 import re
 import select
@@ -85,5 +86,11 @@ def husk_on_tap(bench, namespace, path, pairs=1, *options):
     """husk's back-end on the tap interface tap0 of a namespace, listening at a socket."""
     process = bench.keep(namespace.run(lambda: backends.Process(
         [backends.husk_backend(), "net", "--socket", path, "--tap", "tap0", "--num-queues", str(2 * pairs), *options])))
-    vhost_user.until(lambda: path.exists() or not process.running(), f"{process.command} listening on {path}")
+
+    def listens():
+        # A socket is there before it is listened on, which is a flag of it.
+        lines = namespace.run(lambda: pathlib.Path("/proc/thread-self/net/unix").read_text(encoding="utf-8")).splitlines()
+        return any(words[3] == "00010000" and words[-1] == str(path) for words in map(str.split, lines))
+
+    vhost_user.until(lambda: listens() or not process.running(), f"{process.command} listening on {path}")
     return process
