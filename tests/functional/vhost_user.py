@@ -49,8 +49,8 @@ PAGE = 4096
 # Where guest RAM would be mapped in a front-end: an address space of its own, so that mixing it up with guest physical
 # addresses or with file offsets shows.
 USER_BASE = 0x7_0000_0000_0000
-# How long a living back-end may take for anything, on a machine with much else to do, seconds.
-PATIENCE = 60
+# How long a living back-end may take for anything, seconds: generous, since machines are busy and what it stops is a hang.
+PATIENCE = 120
 
 _HEADER = struct.Struct("<III")
 _DESC = struct.Struct("<QIHH")
