@@ -38,7 +38,7 @@ class Directory:
         """End virtiofsd, which ends with its connection."""
         if self.daemon.status is None:
             self.daemon.kill()
-            self.daemon.wait(30)
+            self.daemon.wait(120)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_virtiofsd_that_ends_leaves_the_guest_running_and_the_next_is_mounted_
     directory.machine.event("backend-died")
     directory.machine.event("needs-reset")
     # Its lock on the socket goes with the process.
-    directory.daemon.wait(30)
+    directory.daemon.wait(120)
     directory.serve()
     directory.machine.event("backend-restarted")
     directory.shell.run("cd /sys/bus/virtio/drivers/virtiofs && for d in virtio*; do echo $d > unbind && echo $d > bind; done; cd /")

@@ -78,7 +78,7 @@ def guest(protected):
     for process in started:
         if process.status is None and not protected.lost:
             process.kill()
-            process.wait(30)
+            process.wait(120)
 
 
 def charged(host):

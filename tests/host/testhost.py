@@ -218,7 +218,7 @@ class Host:
         self.send(process._number, b"S", bytes([_START_PTY if pty else 0]) + command.encode())
         return process
 
-    def run(self, command, timeout=60, check=True):
+    def run(self, command, timeout=120, check=True):
         """Run a shell command line to its end and return (status, output as text). With check, status 0 is a must."""
         process = self.start(command)
         process.end_input()
@@ -232,13 +232,13 @@ class Host:
         process = self.start(f"cat > {shlex.quote(str(remote))} && chmod {mode:o} {shlex.quote(str(remote))}")
         process.write(pathlib.Path(local).read_bytes())
         process.end_input()
-        if process.wait(120) != 0:
+        if process.wait(300) != 0:
             raise process.failure("failed")
 
     def get(self, remote):
         """The bytes of a file of the host."""
         process = self.start(f"cat {shlex.quote(str(remote))}")
-        if process.wait(120) != 0:
+        if process.wait(300) != 0:
             raise process.failure("failed")
         return process.output
 
@@ -265,7 +265,7 @@ class LocalHost(Host):
         self.guest_initramfs = str(images.guest_initramfs())
         self.busybox = str(images.busybox())
         super().__init__(mine)
-        if not self.wait_for_agent(10):
+        if not self.wait_for_agent(60):
             raise HostError("the agent did not start")
 
     def close(self):
@@ -287,7 +287,7 @@ class EmulatedHost(Host):
     # guests run; q35, because microvm hangs under emulation.
     machine = ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC-Rome,+svm,+npt", "-smp", "2", "-m", "4096"]
 
-    def __init__(self, husk, log=None, start_timeout=120):
+    def __init__(self, husk, log=None, start_timeout=300):
         self.folder = "/tmp"
         self.agent = "/agent"
         self.husk = "/usr/bin/husk"
