@@ -73,20 +73,23 @@ def with_dependencies(suite, packages, into):
         _unpack_all((work / "cache" / "archives").glob("*.deb"), into)
 
 
+def _of_metapackage(package, options, suite):
+    """The packages that it stands for: itself, if it is none of a kernel's."""
+    depends = _run(["apt-cache", *options, "depends", package], f"looking up {package} in Debian {suite}")
+    parts = re.findall(r"Depends: (linux-(?:image|binary|modules)-\S+)", depends)
+    return [name for part in parts for name in _of_metapackage(part, options, suite)] or [package]
+
+
 def alone(suite, packages, into):
     """
     Fetch packages of a suite without what they depend on, and unpack all into one folder.
 
-    A metapackage of a kernel stands for the image package that it depends on today.
+    A metapackage of a kernel stands for the packages with the image and its modules that it depends on today.
     """
     with tempfile.TemporaryDirectory(dir=into.parent) as scratch:
         work = pathlib.Path(scratch)
         options = _prepare(work, suite)
-        names = []
-        for package in packages:
-            depends = _run(["apt-cache", *options, "depends", package], f"looking up {package} in Debian {suite}")
-            image = re.search(r"Depends: (linux-image-\S+)", depends)
-            names.append(image[1] if image else package)
+        names = [name for package in packages for name in _of_metapackage(package, options, suite)]
         download = work / "download"
         download.mkdir()
         _run(["apt-get", "-q", *options, "download", *names], f"fetching {', '.join(names)} of Debian {suite}",

@@ -118,18 +118,24 @@ def protected_host_kernel():
     return cache.entry("protected-host-kernel", cache.digest(suite, package, fragment), make) / "bzImage"
 
 
-def _vmlinuz(root):
-    return next((root / "boot").glob("vmlinuz-*"))
+def kernel_root(suite):
+    """Debian's cloud kernel of a suite, unpacked: that suite's today."""
+    return _packages(f"kernel-{suite}", "a kernel (37 MB)", suite, ["linux-image-cloud-amd64"], debian.alone)
+
+
+def vmlinuz(root):
+    """The bzImage of an unpacked kernel package."""
+    return next(path for pattern in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in root.glob(pattern))
 
 
 def guest_kernel():
     """Debian's stock bzImage for guests."""
-    return _vmlinuz(_guest_root())
+    return vmlinuz(_guest_root())
 
 
 def host_kernel():
     """Debian's stock bzImage for the emulated host."""
-    return _vmlinuz(_host_root())
+    return vmlinuz(_host_root())
 
 
 def busybox():
@@ -137,7 +143,7 @@ def busybox():
     return next(path for path in (_guest_root() / "bin/busybox", _guest_root() / "usr/bin/busybox") if path.exists())
 
 
-class _Modules:
+class Modules:
     """The modules of an unpacked kernel package, with what they depend on."""
 
     def __init__(self, root):
@@ -157,23 +163,23 @@ class _Modules:
             self._load(other)
         self._contents[name] = data
 
-    def add_to(self, archive, names):
-        """Put modules into an archive as /modules/NAME.ko, and the order to load them in as /modules/order."""
+    def files(self, names):
+        """(name, bytes) of each as NAME.ko, and the order to load them in as "order"."""
         for name in names:
             self._load(name)
-        for name, data in self._contents.items():
-            archive.file(f"modules/{name}.ko", data)
-        archive.file("modules/order", "".join(f"{name}\n" for name in self._contents).encode())
+        return [*((f"{name}.ko", data) for name, data in self._contents.items()),
+                ("order", "".join(f"{name}\n" for name in self._contents).encode())]
 
 
-def _base_archive(kernel_root, modules, init):
+def _base_archive(root, modules, init):
     archive = initramfs.Archive()
     archive.file("init", init.read_bytes(), 0o755)
     archive.file("bin/busybox", busybox().read_bytes(), 0o755)
     archive.link("bin/sh", "busybox")
     # The kernel opens it for the first process before that process could make it.
     archive.device("dev/console", 5, 1)
-    _Modules(kernel_root).add_to(archive, modules)
+    for name, data in Modules(root).files(modules):
+        archive.file(f"modules/{name}", data)
     return archive
 
 
