@@ -111,7 +111,9 @@ static uint8_t handle(void *ctx, const uint8_t *request, size_t len)
     if (net->err.code)
         return NET_CTRL_ERR;
     uint8_t answer = net_control_request(&net->state, request, len);
-    if (net->state.pairs != before.pairs && switch_pairs(device, before.pairs, &net->err) < 0)
+    /* A back-end that is lost over it is followed by one that begins with the new number: only a refusal is one. */
+    if (net->state.pairs != before.pairs &&
+        switch_pairs(device, before.pairs, &net->err) == -EREMOTEIO)
         return NET_CTRL_ERR;
     if (memcmp(net->state.mac, before.mac, NET_MAC_BYTES) != 0)
         show_config(device);

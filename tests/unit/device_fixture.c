@@ -139,7 +139,7 @@ int setup(void **state)
     if (ftruncate(f->memory.fd, RAM_BYTES) < 0)
         return -1;
     f->memory.base = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, f->memory.fd, 0);
-    for (unsigned i = 0; i < QUEUES; i++)
+    for (unsigned i = 0; i < QUEUES_MAX; i++)
         f->transport.queues[i] = (struct virtio_pci_queue){
             .enabled = true,
             .size = 16,
@@ -179,7 +179,7 @@ int teardown(void **state)
 {
     struct fixture *f = *state;
     forget_device(f);
-    for (unsigned i = 0; i < QUEUES; i++) {
+    for (unsigned i = 0; i < QUEUES_MAX; i++) {
         close(f->transport.queues[i].kick_fd);
         close(f->transport.queues[i].call_fd);
     }
@@ -219,7 +219,8 @@ struct fixture *create_active(struct fixture *f)
 {
     create(f);
     activate(f);
-    assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, QUEUES));
+    assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE,
+                              f->params.net ? 2 * f->params.net->pairs : QUEUES));
     return f;
 }
 
