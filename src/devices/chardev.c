@@ -26,8 +26,10 @@ static ssize_t write_some(struct chardev *chardev, const uint8_t *data, size_t l
         ssize_t n = chardev->out_socket
                         ? send(chardev->out_fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL)
                         : write(chardev->out_fd, data, len);
-        if (n >= 0)
+        if (n >= 0) {
+            chardev->taken += (uint64_t)n;
             return n;
+        }
         if (errno == EAGAIN)
             return 0;
         if (errno != EINTR)
@@ -192,6 +194,8 @@ static void on_writable(void *ctx, uint32_t events)
     chardev_drain(chardev);
     pthread_mutex_unlock(&chardev->lock);
     chardev_refresh(chardev);
+    if (chardev->reads)
+        chardev->reads(chardev->reads_ctx);
 }
 
 /** watch() - make *@source be there exactly if it is wanted. */
@@ -235,6 +239,29 @@ void chardev_set_input(struct chardev *chardev, chardev_input input, void *ctx)
     chardev->input_ctx = ctx;
     offer(chardev);
     chardev_refresh(chardev);
+}
+
+void chardev_set_reader(struct chardev *chardev, void (*reads)(void *ctx), void *ctx)
+{
+    chardev->reads = reads;
+    chardev->reads_ctx = ctx;
+}
+
+size_t chardev_room(struct chardev *chardev)
+{
+    pthread_mutex_lock(&chardev->lock);
+    bool nobody = chardev->out_fd < 0 || chardev->out_file || chardev->failed || chardev->gone;
+    size_t room = nobody ? SIZE_MAX : chardev->queue_size - chardev->queue_len;
+    pthread_mutex_unlock(&chardev->lock);
+    return room;
+}
+
+uint64_t chardev_taken(struct chardev *chardev)
+{
+    pthread_mutex_lock(&chardev->lock);
+    uint64_t taken = chardev->taken;
+    pthread_mutex_unlock(&chardev->lock);
+    return taken;
 }
 
 void chardev_input_ready(struct chardev *chardev)

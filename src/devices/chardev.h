@@ -1,7 +1,7 @@
 /*
  * A console endpoint: what a character device of the guest is tied to on the host. Terminal, pseudo-terminal, file or
- * UNIX socket. Output never waits for a reader: it is queued, and the oldest goes when a bounded queue is full. Input
- * that the guest has no room for waits, and nothing of it is lost.
+ * UNIX socket. Output never waits for a reader: it is queued, and the oldest goes when a bounded queue is full; whoever
+ * can wait asks for room first. Input that the guest has no room for waits, and nothing of it is lost.
  *
  * Output may come from any thread; everything else belongs to the loop's.
  */
@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/loop.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -46,6 +47,18 @@ void chardev_set_input(struct chardev *chardev, chardev_input input, void *ctx);
 
 /** chardev_input_ready() - there is room for input again; from any thread. */
 void chardev_input_ready(struct chardev *chardev);
+
+/** chardev_set_reader() - @reads is called when a reader has taken some of what waited; by the loop's thread. NULL for nobody. */
+void chardev_set_reader(struct chardev *chardev, void (*reads)(void *ctx), void *ctx);
+
+/** chardev_room() - bytes of output that push out no older ones; SIZE_MAX where nobody is there to be waited for. */
+size_t chardev_room(struct chardev *chardev);
+
+/** chardev_taken() - bytes that have got out since the beginning. */
+uint64_t chardev_taken(struct chardev *chardev);
+
+/** chardev_flush() - give a reader that is there flush_ms to take what is queued. Returns whether it has. */
+bool chardev_flush(struct chardev *chardev);
 
 /** chardev_write() - output; from any thread; never blocks but for a file. */
 void chardev_write(struct chardev *chardev, const void *data, size_t len);

@@ -25,6 +25,8 @@ struct chardev {
     struct loop_source *in_source, *out_source, *wake_source, *listen_source;
     chardev_input input;
     void *input_ctx;
+    void (*reads)(void *ctx); /* of the output; NULL for nobody who wants to know */
+    void *reads_ctx;
     uint8_t pending[CHARDEV_PENDING]; /* read, not taken yet */
     size_t pending_start, pending_len;
     bool half_closed; /* the socket's client sends no more */
@@ -39,7 +41,7 @@ struct chardev {
     bool out_file;  /* always writable, so epoll does not take it */
     uint8_t *queue; /* a ring of @queue_size bytes, allocated at first use */
     size_t queue_size, queue_start, queue_len;
-    uint64_t dropped;
+    uint64_t dropped, taken;
     bool failed; /* a write error was logged; output is dropped since */
     bool gone;   /* the socket's client was found gone by a write */
 };

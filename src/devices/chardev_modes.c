@@ -305,11 +305,10 @@ static void wait_for_pty(const struct chardev *chardev, const struct timespec *s
     }
 }
 
-/** flush() - give a reader that is there flush_ms to take what is queued. */
-static void flush(struct chardev *chardev)
+bool chardev_flush(struct chardev *chardev)
 {
     if (chardev->mode == CHARDEV_PTY && (!chardev->path || !pty_has_user(chardev)))
-        return;
+        return false;
     struct timespec start;
     clock_gettime(CLOCK_MONOTONIC, &start);
     pthread_mutex_lock(&chardev->lock);
@@ -321,16 +320,18 @@ static void flush(struct chardev *chardev)
             poll(&poll_fd, 1, (int)(chardev->flush_ms - spent)) <= 0)
             break;
     }
+    bool all = !chardev->queue_len;
     pthread_mutex_unlock(&chardev->lock);
     if (chardev->mode == CHARDEV_PTY)
         wait_for_pty(chardev, &start);
+    return all;
 }
 
 void chardev_close(struct chardev *chardev)
 {
     if (!chardev)
         return;
-    flush(chardev);
+    (void)chardev_flush(chardev);
     if (chardev->dropped)
         log_message(chardev->mode == CHARDEV_TTY ? LOG_WARN : LOG_INFO,
                     "%s: %" PRIu64 " bytes of output were dropped: nobody read them in time",
