@@ -9,8 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timerfd.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+/* Of the socket's path, behind which "_4294967295" is to be part of one too. */
+#define PATH_MAX_BYTES (sizeof(((struct sockaddr_un *)0)->sun_path) - 1 - 11)
 /* Host programs that have connected and wait to be accepted, as many as the broker lets wait. */
 #define PROGRAMS_MAX 128
 
@@ -103,6 +106,11 @@ static int open_vsock(void *state, struct vu_backend *backend, struct error *err
     struct vsock_device *device = &vsock->device;
     if (!device->cid || !vsock->path)
         return error_set(err, -EINVAL, "--cid and --uds are needed");
+    if (strlen(vsock->path) > PATH_MAX_BYTES)
+        return error_set(err, -ENAMETOOLONG,
+                         "--uds: the path is longer than %zu characters, and PATH_PORT has to be "
+                         "one of a socket",
+                         PATH_MAX_BYTES);
     bool own = vsock->listen_fd < 0;
     device->listener = own ? vu_listen(vsock->path, PROGRAMS_MAX, err) : vsock->listen_fd;
     if (device->listener < 0)

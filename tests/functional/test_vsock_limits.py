@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import backends
 import vhost_user
 from vsock_client import REQUEST, SHUTDOWN
 from vsock_host import Host, is_closed
@@ -76,3 +77,19 @@ def test_host_programs_that_come_while_the_device_is_busy_wait_for_it(host):
     for program in programs:
         program.settimeout(vhost_user.PATIENCE)
         assert is_closed(program)
+
+
+def test_a_path_that_leaves_no_room_for_a_port_is_refused(bench, tmp_path):
+    folder = tmp_path / "f"
+    folder.mkdir()
+    most = 107 - len("_4294967295")
+    for length, served in ((most, True), (most + 1, False)):
+        path = str(folder / "x").ljust(length, "x")
+        process, connection = backends.on_socketpair("--cid", 3, "--uds", path, kind="vsock")
+        bench.keep(process)
+        if served:
+            vhost_user.until(lambda path=path: os.path.exists(path), "its socket")
+        connection.close()
+        assert process.ends() == (0 if served else 1)
+        assert ("longer than 96 characters" in process.errors()) != served
+        assert not os.path.exists(path)
