@@ -36,10 +36,16 @@ static int open_queue(struct ifreq *request, int flags)
     return take_fd(&fd);
 }
 
+/** refuse() - @name: NULL for a new one. Returns @ret. */
 static int refuse(const char *name, int ret, struct error *err)
 {
-    error_set_errno(err, ret, "tap interface '%s' cannot be opened", name);
-    if (ret == -EPERM)
+    if (name)
+        error_set_errno(err, ret, "tap interface '%s' cannot be opened", name);
+    else
+        error_set_errno(err, ret, "no tap interface can be made");
+    if (ret == -EACCES)
+        error_hint(err, "/dev/net/tun has to be readable and writable.");
+    else if (ret == -EPERM)
         error_hint(err, "It takes CAP_NET_ADMIN, or a tap that was made for this user: "
                         "ip tuntap add NAME mode tap user USER");
     else if (ret == -EBUSY)
@@ -100,7 +106,7 @@ int tap_open(struct tap *tap, const char *name, unsigned n, int *fds, struct err
         if (ret < 0)
             close_all(fds, n);
     }
-    return ret < 0 ? refuse(name ? name : "tap%d", ret, err) : 0;
+    return ret < 0 ? refuse(name, ret, err) : 0;
 }
 
 int tap_adopt(struct tap *tap, int fd, struct error *err)

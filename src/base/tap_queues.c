@@ -21,6 +21,8 @@
 struct request {
     struct nlmsghdr head;
     struct ifinfomsg link;
+    struct rtattr attr;
+    char name[IFNAMSIZ];
 };
 
 /** find() - the attribute @type among the @len bytes from @first on; NULL if it is not there or is shorter than @room. */
@@ -75,10 +77,10 @@ int tap_queues(const char *name)
         .head = {.nlmsg_len = sizeof(request),
                  .nlmsg_type = RTM_GETLINK,
                  .nlmsg_flags = NLM_F_REQUEST},
-        .link = {.ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(name)},
+        .link = {.ifi_family = AF_UNSPEC},
+        .attr = {.rta_len = RTA_LENGTH(IFNAMSIZ), .rta_type = IFLA_IFNAME},
     };
-    if (!request.link.ifi_index)
-        return -ENODEV;
+    memcpy(request.name, name, strnlen(name, IFNAMSIZ - 1));
     if (fd < 0 || send(fd, &request, sizeof(request), 0) < 0)
         return -errno;
     ssize_t got = recv(fd, &reply, sizeof(reply), 0);

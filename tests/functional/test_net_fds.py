@@ -1,7 +1,9 @@
 """Taps that husk is handed open: which it takes, and which it refuses before a guest starts."""
 
 import contextlib
+import functools
 import os
+import resource
 import subprocess
 
 import pytest
@@ -29,9 +31,10 @@ def opened():
 @pytest.fixture
 def husk_with(husk, payloads):
     """husk_with(*words, fds) -> how a husk ends whose guest powers off at once."""
-    def run(*words, fds):
+    def run(*words, fds=(), limit=None):
         return subprocess.run([husk, "run", "--kernel", payloads / "poweroff.elf", "--memory", "size=64M", "--serial", "off", *words],
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=fds, timeout=60, check=False)
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=fds, timeout=60, check=False,
+                              preexec_fn=limit and functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (limit, limit)))
     return run
 
 
@@ -80,3 +83,13 @@ def test_a_descriptor_serves_one_pair_of_queues(husk_with, opened):
     fd = opened(multi_queue=True)
     line = refused(husk_with("--net", f"fd=[{fd},{fd}],num_queues=4", fds=[fd]), status=2)
     assert f"fd: {fd} is given twice" in line
+
+
+def test_without_descriptors_for_its_queues_that_is_what_it_says(husk_with):
+    refusals = 0
+    for limit in range(5, 40):
+        done = husk_with("--net", "num_queues=8", limit=limit)
+        if done.returncode:
+            assert "Too many open files" in refused(done), limit
+            refusals += 1
+    assert refusals > 10
