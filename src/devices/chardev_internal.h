@@ -31,6 +31,8 @@ struct chardev {
     size_t pending_start, pending_len;
     bool half_closed; /* the socket's client sends no more */
     bool raw;         /* this endpoint made the terminal raw */
+    int job_fd;       /* of terminal_signals() */
+    struct loop_source *job_source;
 
     int wake_fd; /* other threads to the loop: look at input and output again */
 

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "devices/terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,52 +29,6 @@
 #define QUEUE_LATER KIB(64)
 #define FLUSH_MS_DEFAULT 1000
 #define PTY_EMPTY_LOOKS 25 /* 2 ms apart */
-
-/* The terminal that was made raw: at most one, and signal handlers must reach it. */
-static struct termios saved_termios;
-static volatile sig_atomic_t termios_saved;
-
-static void restore_terminal(void)
-{
-    if (!termios_saved)
-        return;
-    termios_saved = 0;
-    /* In the background, changing the terminal would stop us; blocked, the signal is not sent. */
-    sigset_t ttou, old;
-    sigemptyset(&ttou);
-    sigaddset(&ttou, SIGTTOU);
-    pthread_sigmask(SIG_BLOCK, &ttou, &old);
-    tcsetattr(STDIN_FILENO, TCSANOW, &saved_termios);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-}
-
-/** on_fatal() - restore the terminal, then die of the signal as if it had not been caught. */
-static void on_fatal(int signal)
-{
-    restore_terminal();
-    raise(signal);
-}
-
-static void make_raw(struct chardev *chardev)
-{
-    /* All that end a process which does nothing about them (signal(7)), but SIGKILL and those that vmm/run.c takes. */
-    static const int fatal[] = {
-        SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,  SIGABRT, SIGQUIT,   SIGSYS,    SIGTRAP, SIGUSR1,
-        SIGUSR2, SIGALRM, SIGXCPU, SIGXFSZ, SIGPROF, SIGVTALRM, SIGSTKFLT, SIGIO,   SIGPWR,
-    };
-    struct termios raw;
-    if (termios_saved || tcgetattr(STDIN_FILENO, &saved_termios) < 0)
-        return;
-    struct sigaction before, action = {.sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND};
-    for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
-        if (sigaction(fatal[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
-            sigaction(fatal[i], &action, NULL);
-    raw = saved_termios;
-    cfmakeraw(&raw);
-    termios_saved = 1;
-    chardev->raw = true;
-    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-}
 
 /**
  * reopen() - @fd's terminal or pipe as an open file of our own, so that O_NONBLOCK is not forced on everybody who shares
@@ -106,6 +61,28 @@ static bool can_be_watched(struct loop *loop, int fd)
     return source;
 }
 
+static void on_job_signal(void *ctx, uint32_t events)
+{
+    (void)events;
+    terminal_on_signal(((struct chardev *)ctx)->job_fd);
+}
+
+/** take_terminal() - for as long as husk is not stopped. */
+static int take_terminal(struct chardev *chardev, struct error *err)
+{
+    chardev->raw = terminal_take();
+    if (!chardev->raw)
+        return 0;
+    chardev->job_fd = terminal_signals();
+    if (chardev->job_fd >= 0)
+        chardev->job_source =
+            loop_add(chardev->loop, chardev->job_fd, EPOLLIN, on_job_signal, chardev);
+    return chardev->job_source
+               ? 0
+               : error_set_errno(err, chardev->job_fd < 0 ? chardev->job_fd : -errno,
+                                 "%s: signals could not be watched", chardev->name);
+}
+
 static int open_tty(struct chardev *chardev, struct error *err)
 {
     chardev->queue_size = QUEUE_TTY;
@@ -127,7 +104,7 @@ static int open_tty(struct chardev *chardev, struct error *err)
     if (chardev->in_fd >= 0)
         chardev->in_file = !can_be_watched(chardev->loop, chardev->in_fd);
     if (terminal)
-        make_raw(chardev);
+        return take_terminal(chardev, err);
     return 0;
 }
 
@@ -254,6 +231,7 @@ struct chardev *chardev_open(const struct chardev_params *params, struct loop *l
     chardev->flush_ms = params->flush_ms ? (long)params->flush_ms : FLUSH_MS_DEFAULT;
     chardev->loop = loop;
     chardev->in_fd = chardev->out_fd = chardev->listen_fd = chardev->slave_fd = -1;
+    chardev->job_fd = -1;
     pthread_mutex_init(&chardev->lock, NULL);
     chardev->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (chardev->wake_fd >= 0)
@@ -337,11 +315,13 @@ void chardev_close(struct chardev *chardev)
                     "%s: %" PRIu64 " bytes of output were dropped: nobody read them in time",
                     chardev->name, chardev->dropped);
     if (chardev->raw)
-        restore_terminal();
+        terminal_restore();
     loop_remove(chardev->in_source);
     loop_remove(chardev->out_source);
     loop_remove(chardev->wake_source);
     loop_remove(chardev->listen_source);
+    loop_remove(chardev->job_source);
+    cleanup_close(&chardev->job_fd);
     cleanup_close(&chardev->in_fd);
     cleanup_close(&chardev->out_fd);
     cleanup_close(&chardev->listen_fd);

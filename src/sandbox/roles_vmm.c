@@ -109,9 +109,10 @@ const struct cage_list calls_certificates = {"Certificates of an SEV-SNP guest",
 const struct cage_list calls_snp = {"Launching an SEV-SNP guest", CALLS(snp), CAGE_SNP};
 
 static const struct call_rule consoles[] = {
-    CALL(accept4),  /* a client of a console's socket */
-    CALL(pwrite64), /* the size of the virtio console's window */
-    IOCTL(TCSETSW), IOCTL(TIOCGWINSZ), IOCTL(FIONREAD), IOCTL(TIOCGPTPEER), FCNTL(F_DUPFD),
+    CALL(accept4),    /* a client of a console's socket */
+    CALL(pwrite64),   /* the size of the virtio console's window */
+    IOCTL(TIOCGPGRP), /* whether the terminal may be made raw again */
+    IOCTL(TCSETSW),   IOCTL(TIOCGWINSZ), IOCTL(FIONREAD), IOCTL(TIOCGPTPEER), FCNTL(F_DUPFD),
 };
 
 const struct cage_list calls_consoles = {"Consoles", CALLS(consoles), 0};
