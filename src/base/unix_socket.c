@@ -9,19 +9,25 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/** remove_stale() - a socket that nobody listens to any more. Returns -EADDRINUSE if somebody does. */
+/**
+ * remove_stale() - a socket that nobody listens to any more. Returns -EADDRINUSE if somebody does; -EEXIST if it is none;
+ * -EACCES if it is another user's, who may or may not.
+ */
 static int remove_stale(const struct sockaddr_un *address)
 {
     struct stat st;
-    if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+    if (lstat(address->sun_path, &st) < 0)
         return -EADDRINUSE;
+    if (!S_ISSOCK(st.st_mode))
+        return -EEXIST;
     /* A listener whose queue is full is one that is there: it is not waited for. */
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-        errno != ECONNREFUSED)
+    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
         return -EADDRINUSE;
+    if (errno != ECONNREFUSED)
+        return errno == EACCES ? -EACCES : -EADDRINUSE;
     return unlink(address->sun_path) < 0 ? -errno : 0;
 }
 
@@ -51,6 +57,8 @@ int unix_listen(const char *path, int backlog, struct unix_listener *listener, s
     int ret = bind_socket(fd, &address);
     if (ret == -EADDRINUSE)
         return error_set(err, ret, "'%s' is in use", path);
+    if (ret == -EEXIST)
+        return error_set(err, ret, "'%s' is there and is no socket", path);
     if (ret < 0)
         return error_set_errno(err, ret, "could not make the socket '%s'", path);
     if (listen(fd, backlog) < 0 || lstat(path, &st) < 0) {

@@ -63,16 +63,22 @@ static struct unix_listener listen_or_fail(void)
     return listener;
 }
 
-static void expect_in_use(void)
+static void expect_refused(int code, const char *why)
 {
     struct error err = ERROR_INIT;
     struct unix_listener listener;
-    assert_int_equal(unix_listen(path, 1, &listener, &err), -EADDRINUSE);
-    assert_int_equal(err.code, -EADDRINUSE);
+    assert_int_equal(unix_listen(path, 1, &listener, &err), code);
+    assert_int_equal(err.code, code);
+    assert_non_null(strstr(err.message, why));
     assert_int_equal(listener.fd, -1);
     assert_int_equal(access(path, F_OK), 0); /* the failed one has not removed it */
     unix_listener_remove(path, &listener);
     assert_int_equal(access(path, F_OK), 0);
+}
+
+static void expect_in_use(void)
+{
+    expect_refused(-EADDRINUSE, "is in use");
 }
 
 static void only_the_owner_may_connect_and_the_file_goes_with_the_listener(void **state)
@@ -119,7 +125,21 @@ static void a_stale_socket_is_replaced_a_live_one_is_not(void **state)
 
     /* What is no socket is not ours to remove. */
     fclose(fopen(path, "w"));
-    expect_in_use();
+    expect_refused(-EEXIST, "is there and is no socket");
+}
+
+/* Whether anybody listens on it cannot be told, and only its folder would say who may remove it. */
+static void another_users_socket_is_left_alone(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    close(bind_path());
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(chmod(folder, 0777), 0);
+    assert_int_equal(seteuid(65534), 0);
+    expect_refused(-EACCES, "Permission denied");
+    assert_int_equal(seteuid(0), 0);
 }
 
 static void a_listener_that_takes_nobody_is_not_waited_for(void **state)
@@ -150,6 +170,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_file_that_took_its_place_is_left_alone, make_folder,
                                         remove_folder),
         cmocka_unit_test_setup_teardown(a_stale_socket_is_replaced_a_live_one_is_not, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(another_users_socket_is_left_alone, make_folder,
                                         remove_folder),
         cmocka_unit_test_setup_teardown(a_listener_that_takes_nobody_is_not_waited_for, make_folder,
                                         remove_folder),
