@@ -112,8 +112,12 @@ int tap_open(struct tap *tap, const char *name, unsigned n, int *fds, struct err
 int tap_adopt(struct tap *tap, int fd, struct error *err)
 {
     struct ifreq request = {0};
-    if (ioctl(fd, TUNGETIFF, &request) < 0)
-        return error_set_errno(err, -errno, "descriptor %d is no tap interface", fd);
+    int code = ioctl(fd, TUNGETIFF, &request) < 0 ? -errno : 0;
+    if (code == -EBADFD)
+        return error_set(err, code, "descriptor %d: its tap interface was deleted, or never made",
+                         fd);
+    if (code < 0)
+        return error_set_errno(err, code, "descriptor %d is no tap interface", fd);
     unsigned flags = (unsigned short)request.ifr_flags;
     if ((flags & TAP_FLAGS) != TAP_FLAGS)
         return error_set(err, -EINVAL,

@@ -135,6 +135,12 @@ def test_what_is_no_tap_for_it_is_refused(bench, namespace, held):
             assert sentence in refused(bench, namespace, *words, pass_fds=fds)
 
 
+def test_a_descriptor_whose_interface_was_deleted_is_refused_as_that(bench, namespace, held):
+    fd = held("tap3")
+    namespace.ip("link", "del", "tap3")
+    assert f"descriptor {fd}: its tap interface was deleted" in refused(bench, namespace, "--tap-fd", fd, pass_fds=[fd])
+
+
 @pytest.mark.parametrize("words, sentence", [
     ([], "give either --tap or --tap-fd"),
     (["--tap", "t", "--tap-fd", "9"], "give either --tap or --tap-fd"),
