@@ -136,6 +136,16 @@ static int open_pty(struct chardev *chardev, struct error *err)
     return 0;
 }
 
+/** refuse_silent() - a path that ENXIO was the answer to: a FIFO without a reader, or a socket. */
+static int refuse_silent(const struct chardev *chardev, const char *path, struct error *err)
+{
+    struct stat st;
+    if (stat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return error_set(err, -ENXIO, "%s: nobody reads from '%s'", chardev->name, path);
+    error_set(err, -ENXIO, "%s: '%s' is a socket, not a file", chardev->name, path);
+    return error_hint(err, "socket=PATH makes one that a client connects to");
+}
+
 static int open_output_file(struct chardev *chardev, const char *path, struct error *err)
 {
     chardev->queue_size = QUEUE_LATER;
@@ -143,7 +153,7 @@ static int open_output_file(struct chardev *chardev, const char *path, struct er
     int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_CLOEXEC | O_NONBLOCK;
     chardev->out_fd = open(path, flags, 0600);
     if (chardev->out_fd < 0 && errno == ENXIO)
-        return error_set(err, -ENXIO, "%s: nobody reads from '%s'", chardev->name, path);
+        return refuse_silent(chardev, path, err);
     if (chardev->out_fd < 0)
         return error_set_errno(err, -errno, "%s: could not open '%s'", chardev->name, path);
     chardev->out_file = !can_be_watched(chardev->loop, chardev->out_fd);

@@ -126,6 +126,24 @@ static void a_file_is_emptied_and_written(void **state)
     loop_free(loop);
 }
 
+static void a_socket_and_a_pipe_without_a_reader_are_no_files(void **state)
+{
+    (void)state;
+    struct loop *loop = loop_new();
+    const struct chardev_params params = {.mode = CHARDEV_FILE, .path = path, .name = "--serial"};
+    struct error err = ERROR_INIT;
+    struct unix_listener listener;
+    assert_int_equal(unix_listen(path, 1, &listener, &err), 0);
+    assert_null(chardev_open(&params, loop, &err));
+    assert_non_null(strstr(err.message, "is a socket, not a file"));
+    close(listener.fd);
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_null(chardev_open(&params, loop, &err));
+    assert_non_null(strstr(err.message, "nobody reads from"));
+    loop_free(loop);
+}
+
 static void a_client_gets_what_was_written_before_it_came(void **state)
 {
     (void)state;
@@ -439,6 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
         WITH_FOLDER(a_file_is_emptied_and_written),
+        WITH_FOLDER(a_socket_and_a_pipe_without_a_reader_are_no_files),
         WITH_FOLDER(a_client_gets_what_was_written_before_it_came),
         WITH_FOLDER(the_next_client_gets_what_nobody_read),
         WITH_FOLDER(a_client_that_does_not_read_blocks_nobody),
