@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "sandbox/cage.h"
 #include "sandbox/roles.h"
 #include "sandbox/seccomp.h"
@@ -114,6 +115,21 @@ static void a_forbidden_call_is_named_with_its_request_and_ends_the_process(void
     assert_non_null(strstr(text, "a test made the system call fork (57), which"));
 }
 
+static void with_a_log_in_json_a_forbidden_call_is_told_of_in_json(void **state)
+{
+    (void)state;
+    char text[512];
+    log_set_format(LOG_FORMAT_JSON);
+    log_set_pid(4711);
+    int status = in_filter(SECCOMP_ON, ask_for_child, text);
+    log_set_pid(0);
+    log_set_format(LOG_FORMAT_TEXT);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+    assert_string_equal(text,
+                        "{\"level\":\"error\",\"pid\":4711,\"message\":\"a test made the system "
+                        "call fork (57), which its filter forbids, and is ended\"}\n");
+}
+
 static void in_mode_errno_a_forbidden_call_fails_and_the_process_goes_on(void **state)
 {
     (void)state;
@@ -200,6 +216,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_allowed_is_carried_out),
         cmocka_unit_test(a_forbidden_call_is_named_with_its_request_and_ends_the_process),
+        cmocka_unit_test(with_a_log_in_json_a_forbidden_call_is_told_of_in_json),
         cmocka_unit_test(in_mode_errno_a_forbidden_call_fails_and_the_process_goes_on),
         cmocka_unit_test(in_mode_log_a_forbidden_call_is_carried_out),
         cmocka_unit_test(both_arguments_of_a_pair_of_sockets_are_looked_at),
