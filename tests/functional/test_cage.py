@@ -34,9 +34,9 @@ def machine(husk, payloads, tmp_path):
     """Starts a guest that never ends; returns its process once every vCPU's thread has its name."""
     processes = []
 
-    def start(*words):
+    def start(*words, by=()):
         events = tmp_path / "events"
-        process = subprocess.Popen([husk, "run", "--kernel", payloads / "spin.elf", "--memory", "size=64M",
+        process = subprocess.Popen([*by, husk, "run", "--kernel", payloads / "spin.elf", "--memory", "size=64M",
                                     "--event-monitor", f"path={events}", *words], stdin=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         processes.append(process)
@@ -313,6 +313,12 @@ def needs_user_namespaces(needs_namespaces):
         pytest.skip("needs user namespaces for everybody")
 
 
+def options_of_root(pid):
+    """How the root of a process is mounted."""
+    lines = (line.split() for line in pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
+    return next(set(line[5].split(",")) for line in lines if line[4] == "/")
+
+
 def check_namespaces(pid, devices=2):
     """Every process of a husk with devices is where it should be, once all are in their cages, with no capabilities."""
     def there():
@@ -323,6 +329,8 @@ def check_namespaces(pid, devices=2):
     wait_for(there)
     wait_for(lambda: tasks(pid)[0]["CapEff"] == "0" * 16 and namespaces(pid) == {"pid"})
     assert not os.listdir(f"/proc/{pid}/root")
+    for process in (pid, broker(pid)):
+        assert {"ro", "nosuid", "nodev", "noexec"} <= options_of_root(process)
     # Nor may any of them take one again.
     assert [rights(process) for process in (pid, *back_ends(pid))] == [0] * (1 + devices)
     # The broker's view has nothing at all of what is not the VM's.
@@ -332,6 +340,7 @@ def check_namespaces(pid, devices=2):
         assert namespaces(child) == set()
         assert not os.listdir(f"/proc/{child}/root")
         assert tasks(child)[0]["NSpid"].split()[-1] == "1"
+        assert {"ro", "nosuid", "nodev", "noexec"} <= options_of_root(child)
         # The way there is closed behind it.
         assert not [link for link in links(child).values() if link.startswith("mnt:")]
 
@@ -359,6 +368,7 @@ def test_the_broker_sees_what_devices_are_made_of_and_no_other_folder(machine, t
     assert sorted(path.name for path in here.iterdir()) == ["disks", "linked"]
     assert sorted(path.name for path in (here / "disks").iterdir()) == ["disk.raw", "vsock"]
     assert [path.name for path in (root / "dev").iterdir()] == ["urandom"]
+    assert {path.name for path in (root / "etc").iterdir()} <= {"ld.so.cache", "ld.so.preload", "localtime"}
     assert not (root / "proc").exists() and not (root / "run").exists()
     # It is enough to start them again, and to say what is there now.
     for pid in back_ends(running.pid):
@@ -368,6 +378,17 @@ def test_the_broker_sees_what_devices_are_made_of_and_no_other_folder(machine, t
     assert running.poll() is None
     running.kill()
     wait_for(lambda: not (disks / "vsock").exists())
+
+
+@pytest.mark.usefixtures("needs_kvm")
+def test_root_without_the_right_to_make_namespaces_stays_in_the_hosts(machine):
+    if os.geteuid() != 0:
+        pytest.skip("only root has some rights and not that one")
+    running = machine("--rng", "src=/dev/urandom", by=("setpriv", "--bounding-set=-sys_admin", "--"))
+    wait_for(lambda: len(back_ends(running.pid)) == 1)
+    for pid in (running.pid, broker(running.pid), *back_ends(running.pid)):
+        assert namespaces(pid) == set(NAMESPACES)
+        assert os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user")
 
 
 @pytest.fixture

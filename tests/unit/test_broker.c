@@ -389,7 +389,7 @@ static void the_terminals_signals_end_neither_broker_nor_back_end(void **state)
     skip_line(link.fd);
     int broker_pid = broker_pid_of(&link);
     assert_int_equal(getsid(broker_pid), broker_pid);
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
         assert_int_equal(kill(broker_pid, signals[i]), 0);
         assert_int_equal(pidfd_send_signal(link.pidfd, signals[i], NULL, 0), 0);
