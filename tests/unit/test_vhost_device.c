@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -216,6 +217,122 @@ static void queue_that_the_driver_broke_needs_a_reset(void **state)
     assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, 2 * QUEUES));
     assert_false(reaches(&f->n.needs_reset, 2, 100));
     assert_int_equal(f->n.connects, 1);
+    /* It is as new: what breaks now is told of as well. */
+    assert_int_equal(eventfd_write(f->connections[0].queues[1].err_fd, 1), 0);
+    assert_true(reaches(&f->n.needs_reset, 2, 30000));
+}
+
+static void after_a_reset_requests_of_the_driver_before_are_forgotten(void **state)
+{
+    struct fixture *f = create_active(*state);
+    assert_int_equal(scripted_saw(&f->connections[0], VHOST_USER_GET_INFLIGHT_FD), 1);
+    reset_and_wait(f);
+    activate(f);
+    assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, 2 * QUEUES));
+    assert_int_equal(scripted_saw(&f->connections[0], VHOST_USER_GET_INFLIGHT_FD), 2);
+}
+
+static void queue_that_is_not_aligned_needs_a_reset(void **state)
+{
+    struct fixture *f = *state;
+    const struct virtio_pci_queue before = f->transport.queues[1];
+    /* virtio 1.2, 2.7: of the descriptors, of the driver's ring and of the device's */
+    static const uint64_t off[][3] = {{8, 0, 0}, {0, 1, 0}, {0, 0, 2}};
+    for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++) {
+        f->transport.queues[1].desc = before.desc + off[i][0];
+        f->transport.queues[1].driver = before.driver + off[i][1];
+        f->transport.queues[1].used = before.used + off[i][2];
+        create(f);
+        activate(f);
+        assert_true(reaches(&f->n.needs_reset, 1, 30000));
+        assert_int_equal(scripted_saw(&f->connections[0], VHOST_USER_SET_VRING_ADDR), 1);
+        forget_device(f);
+    }
+}
+
+static void feature_that_is_not_to_be_offered_is_not(void **state)
+{
+    struct fixture *f = *state;
+    f->params.features_off = BIT64(9);
+    create_active(f);
+    assert_int_equal(f->transport.params.features & (BIT64(9) | BIT64(12)), BIT64(12));
+}
+
+static void configuration_beyond_its_end_is_nothing_and_written_to_nobody(void **state)
+{
+    struct fixture *f = create_active(*state);
+    const struct virtio_pci_ops *driver = f->transport.params.ops;
+    uint8_t bytes[8], none[8] = {0};
+    static const unsigned beyond[] = {VHOST_USER_CONFIG_MAX - 4, VHOST_USER_CONFIG_MAX,
+                                      UINT32_MAX - 4};
+    for (size_t i = 0; i < sizeof(beyond) / sizeof(beyond[0]); i++) {
+        memset(bytes, 0xee, sizeof(bytes));
+        driver->config_read(f->device, beyond[i], bytes, sizeof(bytes));
+        assert_memory_equal(bytes, none, sizeof(none));
+        driver->config_write(f->device, beyond[i], bytes, 4 + 4 * (i == 0));
+    }
+    reset_and_wait(f); /* behind them */
+    assert_int_equal(scripted_saw(&f->connections[0], VHOST_USER_SET_CONFIG), 0);
+}
+
+#define CONTROL_DATA 0x20000
+#define CONTROL_ANSWER 0x20100
+
+/** offer_mac() - request @n of the control queue: the device is to have @mac. */
+static void offer_mac(struct fixture *f, uint16_t n, const uint8_t mac[static NET_MAC_BYTES])
+{
+    const struct virtio_pci_queue *queue = &f->transport.queues[QUEUES];
+    uint8_t *ram = f->memory.base;
+    ram[CONTROL_DATA] = NET_CTRL_MAC;
+    ram[CONTROL_DATA + 1] = NET_CTRL_MAC_ADDR_SET;
+    memcpy(ram + CONTROL_DATA + 2, mac, NET_MAC_BYTES);
+    const struct {
+        uint64_t addr;
+        uint32_t len;
+        uint16_t flags, next;
+    } descs[] = {{CONTROL_DATA, 2 + NET_MAC_BYTES, 1 /* next */, 1},
+                 {CONTROL_ANSWER, 1, 2 /* write */, 0}};
+    memcpy(ram + queue->desc, descs, sizeof(descs));
+    store_le16(ram + queue->driver + 4 + 2 * n, 0);
+    store_le16(ram + queue->driver + 2, (uint16_t)(n + 1));
+    assert_int_equal(eventfd_write(queue->kick_fd, 1), 0);
+}
+
+static void assert_mac(struct fixture *f, const uint8_t mac[static NET_MAC_BYTES])
+{
+    uint8_t shown[NET_MAC_BYTES];
+    f->transport.params.ops->config_read(f->device, 0, shown, sizeof(shown));
+    assert_memory_equal(shown, mac, NET_MAC_BYTES);
+}
+
+static void a_reset_takes_back_what_the_control_queue_was_told_and_ends_it(void **state)
+{
+    struct fixture *f = *state;
+    const struct vhost_user_net net = {.pairs = 1, .mac = {2, 0, 0, 0, 0, 1}};
+    static const uint8_t other[NET_MAC_BYTES] = {2, 0, 0, 0, 0, 2};
+    const struct virtio_pci_queue *control = &f->transport.queues[QUEUES];
+    f->params.virtio_id = 1;
+    f->params.n_queues = QUEUES + 1;
+    f->params.config_len = sizeof(struct net_config_space);
+    f->params.net = &net;
+    f->transport.driver_features |= NET_F_CTRL_VQ | NET_F_CTRL_MAC_ADDR;
+    create_active(f);
+    assert_mac(f, net.mac);
+    offer_mac(f, 0, other);
+    struct pollfd answered = {.fd = control->call_fd, .events = POLLIN};
+    assert_int_equal(poll(&answered, 1, 30000), 1);
+    assert_int_equal(f->memory.base[CONTROL_ANSWER], NET_CTRL_OK);
+    assert_mac(f, other);
+    reset_and_wait(f);
+    assert_mac(f, net.mac);
+    /* Of the driver before nothing is served any more. */
+    offer_mac(f, 1, other);
+    for (unsigned i = 2; i <= 3; i++) {
+        reset(f);
+        assert_true(reaches(&f->n.resets, i, 30000));
+    }
+    assert_int_equal(load_le16(f->memory.base + control->used + 2), 1);
+    assert_mac(f, net.mac);
 }
 
 static void configuration_that_changes_is_read_anew(void **state)
@@ -378,6 +495,11 @@ int main(void)
         TEST(foreign_back_end_that_does_not_start_needs_a_reset),
         TEST(queue_outside_ram_needs_a_reset_and_is_told_to_nobody),
         TEST(queue_that_the_driver_broke_needs_a_reset),
+        TEST(after_a_reset_requests_of_the_driver_before_are_forgotten),
+        TEST(queue_that_is_not_aligned_needs_a_reset),
+        TEST(feature_that_is_not_to_be_offered_is_not),
+        TEST(configuration_beyond_its_end_is_nothing_and_written_to_nobody),
+        TEST(a_reset_takes_back_what_the_control_queue_was_told_and_ends_it),
         TEST(configuration_that_changes_is_read_anew),
         TEST(configuration_written_by_the_driver_reaches_this_back_end_and_the_next),
         TEST(flood_from_the_back_end_holds_no_reset),
