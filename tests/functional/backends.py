@@ -8,6 +8,7 @@ import pathlib
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,13 @@ def connect(process, path, timeout=vhost_user.PATIENCE):
 
     vhost_user.until(connected, f"{process.command} listening on {path}", timeout)
     return connection
+
+
+def wait_until_served(process, path):
+    """Until a back-end on a socket answers, which it does once it is in its cage."""
+    with connect(process, path) as connection:
+        connection.sendall(struct.pack("<III", 1, 1, 0))  # GET_FEATURES
+        assert len(vhost_user.receive(connection, 20)) == 20
 
 
 def storage_daemon(path, image, n_queues=1, read_only=False, more="", image_type="raw"):

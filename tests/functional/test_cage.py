@@ -206,17 +206,16 @@ def test_a_connector_is_in_a_filter_and_keeps_the_right_to_other_users_sockets_a
 @pytest.mark.parametrize("mode", ["true", "false"])
 def test_a_back_end_on_a_socket_has_limits_and_keeps_the_right_to_other_users_sockets_alone(tmp_path, mode):
     path = tmp_path / "socket"
-    command = [backends.husk_backend(), "rng", "--socket", path, "--seccomp", mode]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
-        try:
-            # Nothing of its cage is left to do once it has given up its capabilities, but for the filter.
-            wait_for(lambda: path.exists() and rights(process.pid) & ~RIGHT_TO_SOCKETS == 0)
-            assert tasks(process.pid)[0]["NoNewPrivs"] == "1"
-            memory, files = BACK_ENDS_LIMITS
-            assert limits(process.pid)["Max core file size"] == 0
-            assert limits(process.pid)["Max data size"] <= memory and limits(process.pid)["Max open files"] <= files
-        finally:
-            process.kill()
+    process = backends.Process([backends.husk_backend(), "rng", "--socket", path, "--seccomp", mode])
+    try:
+        backends.wait_until_served(process, path)
+        assert rights(process.pid) & ~RIGHT_TO_SOCKETS == 0
+        assert tasks(process.pid)[0]["NoNewPrivs"] == "1"
+        memory, files = BACK_ENDS_LIMITS
+        assert limits(process.pid)["Max core file size"] == 0
+        assert limits(process.pid)["Max data size"] <= memory and limits(process.pid)["Max open files"] <= files
+    finally:
+        process.stop()
 
 
 def links(pid):
