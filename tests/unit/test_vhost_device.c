@@ -275,27 +275,32 @@ static void configuration_beyond_its_end_is_nothing_and_written_to_nobody(void *
     assert_int_equal(scripted_saw(&f->connections[0], VHOST_USER_SET_CONFIG), 0);
 }
 
-#define CONTROL_DATA 0x20000
-#define CONTROL_ANSWER 0x20100
+#define CONTROL_DATA 0x80000
+#define CONTROL_ANSWER 0x80100
 
-/** offer_mac() - request @n of the control queue: the device is to have @mac. */
-static void offer_mac(struct fixture *f, uint16_t n, const uint8_t mac[static NET_MAC_BYTES])
+/** offer() - request @n of the control queue, which is queue @index. */
+static void offer(struct fixture *f, unsigned index, uint16_t n, const uint8_t *request,
+                  uint32_t len)
 {
-    const struct virtio_pci_queue *queue = &f->transport.queues[QUEUES];
+    const struct virtio_pci_queue *queue = &f->transport.queues[index];
     uint8_t *ram = f->memory.base;
-    ram[CONTROL_DATA] = NET_CTRL_MAC;
-    ram[CONTROL_DATA + 1] = NET_CTRL_MAC_ADDR_SET;
-    memcpy(ram + CONTROL_DATA + 2, mac, NET_MAC_BYTES);
+    memcpy(ram + CONTROL_DATA, request, len);
     const struct {
         uint64_t addr;
         uint32_t len;
         uint16_t flags, next;
-    } descs[] = {{CONTROL_DATA, 2 + NET_MAC_BYTES, 1 /* next */, 1},
-                 {CONTROL_ANSWER, 1, 2 /* write */, 0}};
+    } descs[] = {{CONTROL_DATA, len, 1 /* next */, 1}, {CONTROL_ANSWER, 1, 2 /* write */, 0}};
     memcpy(ram + queue->desc, descs, sizeof(descs));
     store_le16(ram + queue->driver + 4 + 2 * n, 0);
     store_le16(ram + queue->driver + 2, (uint16_t)(n + 1));
     assert_int_equal(eventfd_write(queue->kick_fd, 1), 0);
+}
+
+static void assert_done(struct fixture *f, unsigned index)
+{
+    struct pollfd answered = {.fd = f->transport.queues[index].call_fd, .events = POLLIN};
+    assert_int_equal(poll(&answered, 1, 30000), 1);
+    assert_int_equal(f->memory.base[CONTROL_ANSWER], NET_CTRL_OK);
 }
 
 static void assert_mac(struct fixture *f, const uint8_t mac[static NET_MAC_BYTES])
@@ -305,34 +310,57 @@ static void assert_mac(struct fixture *f, const uint8_t mac[static NET_MAC_BYTES
     assert_memory_equal(shown, mac, NET_MAC_BYTES);
 }
 
+/** create_net() - a network device of @net, of whose features the driver agrees to @features. */
+static void create_net(struct fixture *f, const struct vhost_user_net *net, uint64_t features)
+{
+    f->params.virtio_id = 1;
+    f->params.n_queues = 2 * net->pairs + 1;
+    f->params.config_len = sizeof(struct net_config_space);
+    f->params.net = net;
+    f->transport.driver_features |= features;
+    create(f);
+    activate(f);
+    assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, 2 * net->pairs));
+}
+
 static void a_reset_takes_back_what_the_control_queue_was_told_and_ends_it(void **state)
 {
     struct fixture *f = *state;
-    const struct vhost_user_net net = {.pairs = 1, .mac = {2, 0, 0, 0, 0, 1}};
-    static const uint8_t other[NET_MAC_BYTES] = {2, 0, 0, 0, 0, 2};
-    const struct virtio_pci_queue *control = &f->transport.queues[QUEUES];
-    f->params.virtio_id = 1;
-    f->params.n_queues = QUEUES + 1;
-    f->params.config_len = sizeof(struct net_config_space);
-    f->params.net = &net;
-    f->transport.driver_features |= NET_F_CTRL_VQ | NET_F_CTRL_MAC_ADDR;
-    create_active(f);
+    static const struct vhost_user_net net = {.pairs = 1, .mac = {2, 0, 0, 0, 0, 1}};
+    static const uint8_t request[] = {NET_CTRL_MAC, NET_CTRL_MAC_ADDR_SET, 2, 0, 0, 0, 0, 2};
+    create_net(f, &net, NET_F_CTRL_VQ | NET_F_CTRL_MAC_ADDR);
     assert_mac(f, net.mac);
-    offer_mac(f, 0, other);
-    struct pollfd answered = {.fd = control->call_fd, .events = POLLIN};
-    assert_int_equal(poll(&answered, 1, 30000), 1);
-    assert_int_equal(f->memory.base[CONTROL_ANSWER], NET_CTRL_OK);
-    assert_mac(f, other);
+    offer(f, 2, 0, request, sizeof(request));
+    assert_done(f, 2);
+    assert_mac(f, request + 2);
     reset_and_wait(f);
     assert_mac(f, net.mac);
     /* Of the driver before nothing is served any more. */
-    offer_mac(f, 1, other);
+    offer(f, 2, 1, request, sizeof(request));
     for (unsigned i = 2; i <= 3; i++) {
         reset(f);
         assert_true(reaches(&f->n.resets, i, 30000));
     }
-    assert_int_equal(load_le16(f->memory.base + control->used + 2), 1);
+    assert_int_equal(load_le16(f->memory.base + f->transport.queues[2].used + 2), 1);
     assert_mac(f, net.mac);
+}
+
+static void after_a_reset_one_pair_of_queues_is_in_use_again(void **state)
+{
+    struct fixture *f = *state;
+    static const struct vhost_user_net net = {.pairs = 2};
+    static const uint8_t request[] = {NET_CTRL_MQ, NET_CTRL_MQ_VQ_PAIRS_SET, 2, 0};
+    const struct scripted_backend *b = &f->connections[0];
+    create_net(f, &net, NET_F_CTRL_VQ | NET_F_MQ);
+    assert_true(b->queues[1].enabled && !b->queues[2].enabled);
+    offer(f, 4, 0, request, sizeof(request));
+    assert_done(f, 4);
+    assert_true(b->queues[2].enabled && b->queues[3].enabled);
+    unsigned told = scripted_saw(&f->connections[0], VHOST_USER_SET_VRING_ENABLE);
+    reset_and_wait(f);
+    activate(f);
+    assert_true(scripted_wait(&f->connections[0], VHOST_USER_SET_VRING_ENABLE, told + 4));
+    assert_true(b->queues[1].enabled && !b->queues[2].enabled && !b->queues[3].enabled);
 }
 
 static void configuration_that_changes_is_read_anew(void **state)
@@ -500,6 +528,7 @@ int main(void)
         TEST(feature_that_is_not_to_be_offered_is_not),
         TEST(configuration_beyond_its_end_is_nothing_and_written_to_nobody),
         TEST(a_reset_takes_back_what_the_control_queue_was_told_and_ends_it),
+        TEST(after_a_reset_one_pair_of_queues_is_in_use_again),
         TEST(configuration_that_changes_is_read_anew),
         TEST(configuration_written_by_the_driver_reaches_this_back_end_and_the_next),
         TEST(flood_from_the_back_end_holds_no_reset),
