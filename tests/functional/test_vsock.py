@@ -322,7 +322,9 @@ def test_a_thousand_streams_and_no_more(host):
 
 
 def test_packets_that_make_no_sense_are_refused_or_dropped(host):
-    for fields in ({"src_cid": 3}, {"dst_cid": 1}, {"dst_cid": 4 << 32 | HOST}):
+    # A host program listens, so that what is taken for a request after all shows.
+    listener = host.listen(2)
+    for fields in ({"src_cid": host.vsock.cid + 1}, {"dst_cid": 1}, {"dst_cid": 4 << 32 | HOST}):
         host.vsock.send(REQUEST, 1, 2, **fields)
     for op in (RESPONSE, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST, 0, 8, 65535):
         host.vsock.send(op, 1, 2)
@@ -331,6 +333,9 @@ def test_packets_that_make_no_sense_are_refused_or_dropped(host):
     host.vsock.send(RST, 1, 2)
     host.vsock.send(REQUEST, 1, 2, type=2)
     assert host.vsock.receive().op == RST
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
     host.vsock.send_raw(bytes(43))
     host.vsock.send(RW, 1, 2, len=1 << 31)
     host.stream_from_host()

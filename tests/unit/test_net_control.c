@@ -266,7 +266,9 @@ static void a_driver_that_breaks_the_ring_is_told_apart(void **state)
     offer(f, 0);
     assert_int_equal(serve(f), -EPROTO);
     start(f, 0);
-    f->offered = NUM; /* seventeen requests in a ring of sixteen */
+    f->offered = NUM; /* seventeen requests in a ring of sixteen, and each is one */
+    for (uint16_t i = 0; i < NUM; i++)
+        set_desc(f, DESC_AT, i, ANSWER_AT, 1, WRITE, 0);
     offer(f, 0);
     assert_int_equal(serve(f), -EPROTO);
     start(f, 0);
