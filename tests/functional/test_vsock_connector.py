@@ -1,18 +1,44 @@
 """The guest connects to host programs: each stream to the one that was meant, whatever became of those before."""
 
+import ctypes
+import os
 import pathlib
 import resource
+import signal
 import socket
+import struct
 
 import pytest
 
+import vhost_user
 from vsock_client import REQUEST, RESPONSE, RST
 from vsock_host import Host
+
+
+SYS_PIDFD_GETFD = 438
+ECONNREFUSED = 111
 
 
 @pytest.fixture
 def host(bench, tmp_path):
     return Host(bench, tmp_path)
+
+
+def connector_of(process):
+    """Its process."""
+    return int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii"))
+
+
+def connection_of(connector):
+    """The end of a connector's that it answers on."""
+    fd, = [int(link.name) for link in pathlib.Path(f"/proc/{connector}/fd").iterdir() if os.readlink(link).startswith("socket:")]
+    pidfd = os.pidfd_open(connector)
+    try:
+        copy = ctypes.CDLL(None, use_errno=True).syscall(SYS_PIDFD_GETFD, pidfd, fd, 0)
+    finally:
+        os.close(pidfd)
+    assert copy >= 0, os.strerror(ctypes.get_errno())
+    return socket.socket(fileno=copy)
 
 
 def fill_backlog(host, port):
@@ -57,7 +83,7 @@ def test_without_a_descriptor_for_it_a_stream_is_refused_and_later_ones_are_not(
     host.stream_to_host(listener, 80, 4000)  # it has begun
     pid = host.process.pid
     if of == "connector":
-        pid = int(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii"))
+        pid = connector_of(host.process)
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))  # it has those
     for n in range(3):
@@ -71,3 +97,38 @@ def test_without_a_descriptor_for_it_a_stream_is_refused_and_later_ones_are_not(
     program, stream = host.stream_to_host(listener, 80, 6000)
     stream.write(b"hello")
     assert program.recv(100) == b"hello"
+
+
+@pytest.mark.parametrize("answer", [struct.pack("<IIi", 2, 80, -ECONNREFUSED), struct.pack("<IIi", 1, 81, -ECONNREFUSED),
+                                    struct.pack("<IIi", 1, 80, 1), struct.pack("<II", 1, 80), bytes(100)],
+                         ids=["number", "port", "code", "short", "long"])
+def test_an_answer_to_what_was_not_asked_ends_the_connectors_service_and_no_stream(host, answer):
+    listener = host.listen(80)
+    program, stream = host.stream_to_host(listener, 80, 4000)
+    connector = connector_of(host.process)
+    with connection_of(connector) as stolen:
+        os.kill(connector, signal.SIGSTOP)
+        host.vsock.send(REQUEST, 5000, 80)  # question 1
+        stolen.send(answer)
+        refused = host.vsock.receive()
+        assert (refused.op, refused.src_port, refused.dst_port) == (RST, 80, 5000)
+        os.kill(connector, signal.SIGCONT)
+    vhost_user.until(lambda: "answers what it was not asked" in host.process.errors(), "the line in the log")
+    host.vsock.send(REQUEST, 5001, 80)
+    refused = host.vsock.receive()
+    assert (refused.op, refused.dst_port) == (RST, 5001)
+    stream.write(b"still there")
+    assert program.recv(100) == b"still there"
+    host.connect(b"CONNECT 9\n")
+    packet = host.vsock.receive()
+    assert (packet.op, packet.dst_port) == (REQUEST, 9)
+
+
+def test_an_answer_that_nobody_waits_for_ends_the_connectors_service(host):
+    host.stream_to_host(host.listen(80), 80, 4000)
+    with connection_of(connector_of(host.process)) as stolen:
+        stolen.send(struct.pack("<IIi", 1, 80, -ECONNREFUSED))
+    vhost_user.until(lambda: "answers what it was not asked" in host.process.errors(), "the line in the log")
+    host.vsock.send(REQUEST, 5000, 80)
+    refused = host.vsock.receive()
+    assert (refused.op, refused.dst_port) == (RST, 5000)
