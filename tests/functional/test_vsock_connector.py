@@ -1,5 +1,6 @@
 """The guest connects to host programs: each stream to the one that was meant, whatever became of those before."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -29,9 +30,20 @@ def connector_of(process):
     return int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii"))
 
 
+def sockets_of(pid):
+    """The descriptors of a process that are sockets."""
+    found = []
+    for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += [int(link.name)] if os.readlink(link).startswith("socket:") else []
+    return found
+
+
 def connection_of(connector):
     """The end of a connector's that it answers on."""
-    fd, = [int(link.name) for link in pathlib.Path(f"/proc/{connector}/fd").iterdir() if os.readlink(link).startswith("socket:")]
+    # What it has connected for the device it closes when that has got it.
+    vhost_user.until(lambda: len(sockets_of(connector)) == 1, "the connector to be done")
+    fd, = sockets_of(connector)
     pidfd = os.pidfd_open(connector)
     try:
         copy = ctypes.CDLL(None, use_errno=True).syscall(SYS_PIDFD_GETFD, pidfd, fd, 0)
