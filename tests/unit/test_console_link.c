@@ -40,7 +40,8 @@ static uint8_t byte_at(size_t i)
     return (uint8_t)(i ^ i >> 8 ^ i >> 16);
 }
 
-static int setup(void **state)
+/** make() - @flush_ms: what a reader has at the end. */
+static int make(void **state, unsigned flush_ms)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     struct error err = ERROR_INIT;
@@ -59,14 +60,27 @@ static int setup(void **state)
     console_link_broker_started(f->link);
     if (unix_listen(f->path, 1, &listener, &err) < 0)
         return -1;
-    struct chardev_params params = {
-        .mode = CHARDEV_SOCKET, .listen_fd = listener.fd, .name = "--console"};
+    struct chardev_params params = {.mode = CHARDEV_SOCKET,
+                                    .listen_fd = listener.fd,
+                                    .name = "--console",
+                                    .flush_ms = flush_ms};
     f->chardev = chardev_open(&params, f->loop, &err);
     if (console_link_attach(f->link, f->chardev, false, f->loop, &err) < 0)
         return -1;
     strcpy(address.sun_path, f->path);
     f->client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     return connect(f->client, (struct sockaddr *)&address, sizeof(address));
+}
+
+static int setup(void **state)
+{
+    return make(state, 0);
+}
+
+/* For a reader that reads, on a machine with much else to do. */
+static int setup_patient(void **state)
+{
+    return make(state, 60000);
 }
 
 static int teardown(void **state)
@@ -168,7 +182,10 @@ static void *end_when_written(void *opaque)
 {
     struct fixture *f = opaque;
     pthread_join(f->backend_thread, NULL);
-    return end(f);
+    end(f);
+    chardev_close(f->chardev); /* with which the last bytes go */
+    f->chardev = NULL;
+    return NULL;
 }
 
 static void what_waits_at_the_end_gets_to_a_reader_that_is_slow(void **state)
@@ -189,7 +206,8 @@ int main(void)
         TEST(a_reader_that_is_slower_than_the_guest_gets_everything),
         TEST(a_reader_that_reads_nothing_holds_up_no_guest),
         TEST(a_reader_that_goes_holds_up_no_guest),
-        TEST(what_waits_at_the_end_gets_to_a_reader_that_is_slow),
+        cmocka_unit_test_setup_teardown(what_waits_at_the_end_gets_to_a_reader_that_is_slow,
+                                        setup_patient, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
